@@ -1,0 +1,79 @@
+package warehouse
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// Options says which ClickHouse to speak to: an engine in this process, or an address.
+type Options struct {
+	Engine *Engine
+	// Address is a server's: clickhouse://user:password@host:9000/database (native protocol), or
+	// http://user:password@host:8123/database. The database is "waymark" if the address names none.
+	Address string
+}
+
+// Open returns a pool of connections, safe for concurrent use. It returns an error if nothing answers.
+//
+// Settings that the facts depend on are pinned: async_insert = 0, so that an insert that was answered is stored (it is
+// on by default since ClickHouse 26.3).
+func Open(ctx context.Context, o Options) (driver.Conn, error) {
+	options, err := o.driverOptions()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open ClickHouse: %w", err)
+	}
+	if err := conn.Ping(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("cannot reach ClickHouse (--clickhouse %s): %w", redact(o.Address), err)
+	}
+	return conn, nil
+}
+
+func (o Options) driverOptions() (*clickhouse.Options, error) {
+	options := &clickhouse.Options{Addr: []string{"embedded"}, Protocol: clickhouse.HTTP}
+	if o.Engine != nil {
+		engine := o.Engine.Transport()
+		options.TransportFunc = func(*http.Transport) (http.RoundTripper, error) { return engine, nil }
+	} else {
+		var err error
+		if options, err = clickhouse.ParseDSN(o.Address); err != nil {
+			return nil, fmt.Errorf("cannot read --clickhouse %s: %w", redact(o.Address), err)
+		}
+	}
+	if options.Auth.Database == "" || options.Auth.Database == "default" {
+		options.Auth.Database = Database
+	}
+	if options.Settings == nil {
+		options.Settings = clickhouse.Settings{}
+	}
+	options.Settings["async_insert"] = 0
+	options.DialTimeout = 5 * time.Second
+	options.ReadTimeout = time.Minute
+	options.MaxOpenConns = 16
+	options.MaxIdleConns = 8
+	options.ConnMaxLifetime = time.Hour
+	return options, nil
+}
+
+// redact returns an address without its password.
+func redact(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
+		return address
+	}
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		user, _, _ := strings.Cut(rest[:i], ":")
+		rest = user + rest[i:]
+	}
+	return scheme + "://" + rest
+}
