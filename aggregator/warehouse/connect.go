@@ -2,6 +2,7 @@ package warehouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -28,15 +29,44 @@ func Open(ctx context.Context, o Options) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := clickhouse.Open(options)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open ClickHouse: %w", err)
+	conn, err := dial(ctx, options)
+	var refused *clickhouse.Exception
+	if errors.As(err, &refused) && refused.Code == unknownDatabase {
+		if err = createDatabase(ctx, *options); err == nil {
+			conn, err = dial(ctx, options)
+		}
 	}
-	if err := conn.Ping(ctx); err != nil {
-		conn.Close()
+	if err != nil {
 		return nil, fmt.Errorf("cannot reach ClickHouse (--clickhouse %s): %w", redact(o.Address), err)
 	}
 	return conn, nil
+}
+
+// unknownDatabase is the code that a server answers with before the database is made.
+const unknownDatabase = 81
+
+func dial(ctx context.Context, options *clickhouse.Options) (driver.Conn, error) {
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Ping(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// createDatabase makes the database that the options name, through a connection without one.
+func createDatabase(ctx context.Context, options clickhouse.Options) error {
+	name := options.Auth.Database
+	options.Auth.Database = "default"
+	conn, err := dial(ctx, &options)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS `"+strings.ReplaceAll(name, "`", "")+"`")
 }
 
 func (o Options) driverOptions() (*clickhouse.Options, error) {

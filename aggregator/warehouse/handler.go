@@ -70,7 +70,10 @@ func (e *Engine) answer(r *http.Request) ([]byte, error) {
 		return nil, &exception{fmt.Sprintf("Code: 62. DB::Exception: The statement is longer than %d bytes. (SYNTAX_ERROR)", maxStatement)}
 	}
 	statement := strings.TrimRight(strings.TrimSpace(string(body)), ";")
-	if statement == helloQuery {
+	switch statement {
+	case "":
+		return nil, &exception{"Code: 62. DB::Exception: The statement is empty. (SYNTAX_ERROR)"}
+	case helloQuery:
 		return e.hello()
 	}
 	return e.query(withSettings(bindParameters(statement, params), params), "Native")
