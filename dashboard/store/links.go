@@ -85,10 +85,13 @@ func checkTitle(title string) (string, error) {
 	return title, nil
 }
 
-// sentence returns an error's text as a sentence.
+// sentence returns an error's text as a sentence. One that starts with a URL starts with it.
 func sentence(err error) string {
 	text := err.Error()
-	return strings.ToUpper(text[:1]) + text[1:] + "."
+	if !strings.HasPrefix(text, "http") {
+		text = strings.ToUpper(text[:1]) + text[1:]
+	}
+	return text + "."
 }
 
 // CreateLink makes a custom link on the program's first host. It returns a *[FieldError] for a bad, taken or reserved
