@@ -30,7 +30,7 @@ func New() (*Pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot parse the pages' frame: %w", err)
 	}
-	for _, name := range []string{"signin", "home", "summary", "links", "error"} {
+	for _, name := range []string{"signin", "home", "summary", "links", "error", "standing"} {
 		set, err := template.Must(base.Clone()).ParseFS(templates, "templates/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("cannot parse page %s: %w", name, err)
@@ -46,8 +46,8 @@ func (p *Pages) Assets() *Assets { return p.assets }
 // Render writes a page: a SignIn, Home, Summary, Links or Error. Nothing is written when it fails.
 func (p *Pages) Render(w io.Writer, view any) error { return p.render(w, view, "base") }
 
-// RenderLive writes what of a Home, Summary or Links page changes while it is open, as a fragment of elements whose ids
-// are those of the page.
+// RenderLive writes what of a Home, Summary or Links page changes while it is open, or the Standing alone, as a fragment of
+// elements whose ids are those of the page.
 func (p *Pages) RenderLive(w io.Writer, view any) error { return p.render(w, view, "live") }
 
 func (p *Pages) render(w io.Writer, view any, block string) error {
@@ -63,6 +63,8 @@ func (p *Pages) render(w io.Writer, view any, block string) error {
 		name = "links"
 	case *Error:
 		name = "error"
+	case *Standing:
+		name = "standing"
 	default:
 		panic(fmt.Sprintf("BUG: no page for %T", view))
 	}

@@ -165,6 +165,12 @@ func (f LinkForm) Failed() bool {
 	return f.TitleError+f.SlugError+f.DestinationError+f.Err != ""
 }
 
+// Standing is the part of every live page that says up to when its numbers are complete. It is no page of its own.
+type Standing struct {
+	AsOf AsOf
+	Zone *time.Location
+}
+
 // Error is any page that could not be shown.
 type Error struct {
 	Chrome
