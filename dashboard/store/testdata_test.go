@@ -53,7 +53,9 @@ const programFile = `programs:
 // plain stands in for a real hasher, which is slow on purpose.
 type plain struct{}
 
-func (plain) Hash(_ context.Context, password string) (string, error) { return "plain " + password, nil }
+func (plain) Hash(_ context.Context, password string) (string, error) {
+	return "plain " + password, nil
+}
 
 func (plain) Verify(_ context.Context, hash, password string) (bool, error) {
 	return hash == "plain "+password, nil
