@@ -13,7 +13,7 @@ import (
 // What the numbers mean, in the words of the product.
 const (
 	clicksMeaning   = "Unique clicks over all your links in this program: each visitor counts once. Repeats, bots and the like are not in it."
-	referredMeaning = "People who signed up after a click on your link, whether or not they have bought anything."
+	referredMeaning = "People who signed up through you, whether or not they have bought anything."
 	soldMeaning     = "What the people you referred have paid, refunds subtracted."
 	earnedMeaning   = "Commissions that have been paid out to you."
 	pendingMeaning  = "Commissions that wait for approval or for the end of their hold period."
