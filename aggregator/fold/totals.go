@@ -32,10 +32,10 @@ func capped(k schema.TotalKind) bool {
 
 const numKinds = int(schema.TotalPending) + 1
 
-// otherID is the number of OtherValue in every list.
+// otherID is the number of OtherValue, which is in no list.
 const otherID = 0
 
-// valueList numbers the values of one kind of one partnership in the order of the log.
+// valueList numbers the values of one kind of one partnership from 1, in the order of the log.
 type valueList struct {
 	ids   map[string]uint32
 	names []string
@@ -44,12 +44,26 @@ type valueList struct {
 func (l *valueList) add(value string) uint32 {
 	if l.ids == nil {
 		l.ids = map[string]uint32{}
-		l.names = append(l.names, schema.OtherValue)
 	}
+	l.names = append(l.names, value)
 	id := uint32(len(l.names))
 	l.ids[value] = id
-	l.names = append(l.names, value)
 	return id
+}
+
+func (l *valueList) find(value []byte) (id uint32, ok bool) {
+	if string(value) == schema.OtherValue {
+		return otherID, true
+	}
+	id, ok = l.ids[string(value)]
+	return id, ok
+}
+
+func (l *valueList) name(id uint32) string {
+	if id == otherID {
+		return schema.OtherValue
+	}
+	return l.names[id-1]
 }
 
 type partnership struct {
@@ -152,10 +166,10 @@ func (t *totals) loadCells(asked []Cell, rows []schema.TotalRow) error {
 		if c == nil || int(kind) >= numKinds || len(r.Clicks) > schema.NumVerdicts {
 			return fmt.Errorf("cannot take a total of kind %d of partnership %d at %d: not asked for, or written by a newer version", r.Kind, r.PartnershipID, at.Quarter)
 		}
-		p := t.partnerships[r.PartnershipID]
-		id, ok := p.id(kind, []byte(r.Value))
+		l := &t.partnerships[r.PartnershipID].values[kind]
+		id, ok := l.find([]byte(r.Value))
 		if !ok {
-			id = p.values[kind].add(r.Value)
+			id = l.add(r.Value)
 		}
 		tot := &total{v: r.V, referred: r.Referred, amount: r.Amount}
 		copy(tot.clicks[:], r.Clicks)
@@ -176,28 +190,12 @@ func (t *totals) newCell(at Cell) *cell {
 	return c
 }
 
-func (p *partnership) id(kind schema.TotalKind, value []byte) (uint32, bool) {
-	if string(value) == schema.OtherValue {
-		return otherID, p.values[kind].names != nil
-	}
-	id, ok := p.values[kind].ids[string(value)]
-	return id, ok
-}
-
 // touch returns the total of a key for the record at an offset, or nil if the total holds that record already.
 func (t *totals) touch(at Cell, p *partnership, c *cell, kind schema.TotalKind, value []byte, offset uint64) *total {
 	l := &p.values[kind]
-	id, ok := p.id(kind, value)
-	if !ok {
-		switch {
-		case string(value) == schema.OtherValue:
-			l.ids, l.names = map[string]uint32{}, []string{schema.OtherValue}
-			id = otherID
-		case capped(kind) && len(l.ids) >= t.maxValues:
-			id = otherID
-		default:
-			id = l.add(string(value))
-		}
+	id, ok := l.find(value)
+	if !ok && (!capped(kind) || len(l.names) < t.maxValues) {
+		id = l.add(string(value))
 	}
 	key := totalKey{kind, id}
 	tot := c.totals[key]
@@ -297,7 +295,7 @@ func (t *totals) emit(rows []schema.TotalRow, log string, partition uint16, v ui
 		rows = append(rows, schema.TotalRow{
 			PartnershipID: d.at.Partnership,
 			Kind:          uint8(d.key.kind),
-			Value:         d.owner.values[d.key.kind].names[d.key.value],
+			Value:         d.owner.values[d.key.kind].name(d.key.value),
 			Quarter:       time.Unix(int64(d.at.Quarter), 0).UTC(),
 			Log:           log,
 			Partition:     partition,
