@@ -91,12 +91,12 @@ func (j *Journal) step(syncNow bool) {
 	j.mu.Unlock()
 	if g != nil {
 		sealBlock(g.buf, g.first, g.count)
+		if j.cfg.Durability == Write {
+			j.keepUnsynced(g) // before the write: vfs may change the buffer that it is given
+		}
 		if err := j.write(g.buf); err != nil {
 			j.fail(err)
 			return
-		}
-		if j.cfg.Durability == Write {
-			j.keepUnsynced(g)
 		}
 	}
 	last := j.active.unsyncedLast
@@ -204,7 +204,7 @@ func (j *Journal) fail(err error) {
 	if n := len(j.givenUp); n > maxGivenUp {
 		j.givenUp = append(j.givenUp[:0], j.givenUp[n-maxGivenUp:]...)
 	}
-	// Under Write, the group in flight may have been written, and only its sync failed: it is given up all the same.
+	// Under Write, the group in flight is given up as well, whether its write failed or its sync.
 	if a := &j.active; groups[0] != nil && len(a.unsynced) > 0 && a.unsyncedLast >= groups[0].first {
 		a.unsynced = a.unsynced[:len(a.unsynced)-len(groups[0].buf)]
 		a.unsyncedLast = groups[0].first - 1

@@ -288,7 +288,7 @@ func (j *Journal) keepCopy(name string, content []byte) error {
 	if err != nil {
 		return fmt.Errorf("cannot set journal segment %s aside: %w", name, err)
 	}
-	_, err = file.Write(content)
+	_, err = file.Write(bytes.Clone(content)) // vfs may change the buffer that it is given
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
