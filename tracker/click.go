@@ -8,7 +8,6 @@ import (
 	"waymark/schema"
 	"waymark/tracker/botfilter"
 	"waymark/tracker/dedupe"
-	"waymark/tracker/geo"
 	"waymark/tracker/links"
 	"waymark/tracker/visitor"
 )
@@ -16,7 +15,7 @@ import (
 // signal returns the bit of a verdict in a set of signals.
 func signal(v schema.Verdict) uint32 { return 1 << v }
 
-// signals returns every reason not to count the visit. The visit's target must be set.
+// signals returns every reason not to count the visit. The visit's target and agent must be set.
 func (t *Tracker) signals(v *visit) uint32 {
 	var s uint32
 	program := v.target.Program
@@ -32,7 +31,7 @@ func (t *Tracker) signals(v *visit) uint32 {
 	if len(bytes.TrimSpace(v.userAgent)) == 0 {
 		s |= signal(schema.Verdict_VERDICT_EMPTY_UA)
 	}
-	found := t.bots.Match(v.userAgent)
+	found := v.agent.signals
 	if found&botfilter.Preview != 0 {
 		s |= signal(schema.Verdict_VERDICT_PREVIEW)
 	}
@@ -66,6 +65,7 @@ func decide(signals uint32) schema.Verdict {
 // is judged under the lock of its visitor, which is held until the record has its position, so that the set and the
 // journal hold the same order. After an error the visit has its verdict and click id, but no record and no mark.
 func (t *Tracker) take(v *visit) (schema.Position, error) {
+	v.agent = t.agents.read(v.userAgent)
 	v.signals = t.signals(v)
 	verdict := decide(v.signals)
 	t.identify(v)
@@ -158,7 +158,7 @@ func (t *Tracker) fill(v *visit) {
 	c.ClickId, c.Visitor = v.clickID[:], v.id[:]
 	c.Signals = v.signals
 	c.UserAgent = v.userAgent[:min(len(v.userAgent), schema.MaxUserAgent)]
-	agent := geo.ParseAgent(c.UserAgent)
+	agent := v.agent.device
 	if v.signals&signal(schema.Verdict_VERDICT_BOT) != 0 && agent.Device == schema.DeviceClass_DEVICE_UNKNOWN {
 		agent.Device = schema.DeviceClass_DEVICE_BOT
 	}

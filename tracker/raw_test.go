@@ -232,7 +232,7 @@ func TestSlowClients(t *testing.T) {
 // TestPanic: a handler that panics answers 500, and the edge lives on.
 func TestPanic(t *testing.T) {
 	e := startEdge(t, nil)
-	e.bots = nil
+	e.hasher = nil
 	if resp := e.get("GET", testHost, "/spring"); resp.StatusCode != http.StatusInternalServerError {
 		t.Errorf("a panic is answered %s, want 500", resp.Status)
 	}

@@ -284,7 +284,7 @@ func drain(conn net.Conn) {
 
 const (
 	drainTime  = 200 * time.Millisecond
-	drainBytes = 1 << 20
+	drainBytes = 32 << 20
 )
 
 var (

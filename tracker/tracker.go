@@ -39,7 +39,7 @@ type Tracker struct {
 	forwarder *forwarder.Forwarder
 	countries *geo.Countries
 
-	bots          *botfilter.Filter
+	agents        *agents
 	proxies       visitor.Proxies
 	hasher        *visitor.Hasher
 	cookies       *visitor.Cookies
@@ -65,7 +65,7 @@ func New(ctx context.Context, config Config) (*Tracker, error) {
 		return nil, fmt.Errorf("--trusted-proxies: %w", err)
 	}
 	t := &Tracker{
-		config: config, log: config.Logger, trouble: newTrouble(config.Logger), bots: botfilter.New(), proxies: proxies,
+		config: config, log: config.Logger, trouble: newTrouble(config.Logger), agents: newAgents(botfilter.New()), proxies: proxies,
 		hasher: visitor.NewHasher(config.Secrets), cookies: visitor.NewCookies(config.Secrets),
 		clickIDs: schema.NewClickIDs(config.Secrets), conversionIDs: schema.NewConversionIDs(config.Secrets),
 	}

@@ -24,6 +24,7 @@ type visit struct {
 	// What came of it.
 	id      visitor.ID
 	cookies bool // whether the visitor may have a cookie
+	agent   agent
 	signals uint32
 	clickID schema.RawClickID
 	click   schema.Click
