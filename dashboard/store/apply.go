@@ -201,7 +201,7 @@ func (a *applier) id(ctx context.Context, kind string) (uint64, error) {
 		if kind == "link" || kind == catalogCounter {
 			n = 64
 		}
-		first, err := NextIDs(ctx, a.tx, kind, n)
+		first, err := a.s.NextIDs(ctx, a.tx, kind, n)
 		if err != nil {
 			return 0, err
 		}

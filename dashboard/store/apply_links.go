@@ -188,7 +188,7 @@ func (a *applier) oldLink(ctx context.Context, p *programState, m *member, befor
 		return nil
 	}
 	a.changed(ActionUpdate, "link", name)
-	return updateLink(ctx, a.tx, scopeOf(p, m), &now)
+	return a.s.updateLink(ctx, a.tx, scopeOf(p, m), &now)
 }
 
 func scopeOf(p *programState, m *member) linkScope {

@@ -145,11 +145,11 @@ func checkFree(ctx context.Context, q querier, host, slug string) error {
 }
 
 func (s *Store) insertLink(ctx context.Context, tx *sql.Tx, scope linkScope, l *Link) error {
-	id, err := NextIDs(ctx, tx, "link", 1)
+	id, err := s.NextIDs(ctx, tx, "link", 1)
 	if err != nil {
 		return err
 	}
-	if l.Version, err = NextIDs(ctx, tx, catalogCounter, 1); err != nil {
+	if l.Version, err = s.NextIDs(ctx, tx, catalogCounter, 1); err != nil {
 		return err
 	}
 	l.ID, l.CreatedAt = id, s.now().UTC()
@@ -200,7 +200,7 @@ func (s *Store) UpdateLink(ctx context.Context, partnershipID, linkID uint64, c 
 		if changed = link != before; !changed {
 			return nil
 		}
-		return updateLink(ctx, tx, scope, &link)
+		return s.updateLink(ctx, tx, scope, &link)
 	})
 	if err != nil {
 		return Link{}, err
@@ -211,9 +211,9 @@ func (s *Store) UpdateLink(ctx context.Context, partnershipID, linkID uint64, c 
 	return link, nil
 }
 
-func updateLink(ctx context.Context, tx *sql.Tx, scope linkScope, l *Link) error {
+func (s *Store) updateLink(ctx context.Context, tx *sql.Tx, scope linkScope, l *Link) error {
 	var err error
-	if l.Version, err = NextIDs(ctx, tx, catalogCounter, 1); err != nil {
+	if l.Version, err = s.NextIDs(ctx, tx, catalogCounter, 1); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE links SET destination = $1, title = $2, state = $3, version = $4 WHERE id = $5`,

@@ -172,7 +172,7 @@ func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 }
 
 // NextIDs gives out n > 0 numbers of a kind and returns the first; a number is never given out twice.
-func NextIDs(ctx context.Context, tx *sql.Tx, kind string, n int) (uint64, error) {
+func (*Store) NextIDs(ctx context.Context, tx *sql.Tx, kind string, n int) (uint64, error) {
 	var last int64
 	err := tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value`, kind, int64(n)).Scan(&last)

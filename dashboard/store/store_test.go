@@ -90,7 +90,7 @@ func TestUpdateRollsBack(t *testing.T) {
 	s := open(t)
 	broken := errors.New("broken")
 	err := s.Update(t.Context(), func(tx *sql.Tx) error {
-		if _, err := NextIDs(t.Context(), tx, "thing", 5); err != nil {
+		if _, err := s.NextIDs(t.Context(), tx, "thing", 5); err != nil {
 			t.Error(err)
 		}
 		return broken
@@ -100,7 +100,7 @@ func TestUpdateRollsBack(t *testing.T) {
 	}
 	for _, want := range []uint64{1, 4} {
 		if err := s.Update(t.Context(), func(tx *sql.Tx) error {
-			first, err := NextIDs(t.Context(), tx, "thing", 3)
+			first, err := s.NextIDs(t.Context(), tx, "thing", 3)
 			if first != want {
 				t.Errorf("NextIDs = %d, want %d", first, want)
 			}

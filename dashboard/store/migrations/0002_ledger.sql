@@ -34,24 +34,29 @@ CREATE TABLE ledger_ticks (
   PRIMARY KEY (log, partition, edge)
 );
 
--- A person referred, known by the merchant's key. The attribution columns are 0 while nobody is credited: the
--- conversion that decided, the click behind it and the link's owner.
+-- A person, known by the merchant's key, with the first signup and the first other conversion that a link is credited
+-- for (the touch), by the time they happened. What is credited for each: the click's time and the link's owner; 0 = none.
 CREATE TABLE customers (
-  id             BIGINT PRIMARY KEY,
-  program_id     BIGINT NOT NULL,
-  customer_key   TEXT NOT NULL,
-  signup_id      BYTEA,
-  signup_ms      BIGINT NOT NULL,
-  touch_id       BYTEA,
-  touch_ms       BIGINT NOT NULL,
-  click_ms       BIGINT NOT NULL,
-  link_id        BIGINT NOT NULL,
-  partner_id     BIGINT NOT NULL,
-  partnership_id BIGINT NOT NULL,
+  id                    BIGINT PRIMARY KEY,
+  program_id            BIGINT NOT NULL,
+  customer_key          TEXT NOT NULL,
+  signup_id             BYTEA,
+  signup_ms             BIGINT NOT NULL,
+  signup_click_ms       BIGINT NOT NULL,
+  signup_link_id        BIGINT NOT NULL,
+  signup_partner_id     BIGINT NOT NULL,
+  signup_partnership_id BIGINT NOT NULL,
+  touch_id              BYTEA,
+  touch_ms              BIGINT NOT NULL,
+  touch_click_ms        BIGINT NOT NULL,
+  touch_link_id         BIGINT NOT NULL,
+  touch_partner_id      BIGINT NOT NULL,
+  touch_partnership_id  BIGINT NOT NULL,
   UNIQUE (program_id, customer_key)
 );
 
--- Every conversion, counted or not; the outcome says which. content is a hash of what was reported.
+-- Every conversion, counted or not. content is a hash of what was reported; click says what became of its click id, and
+-- what follows it is credited for when it is attributed. customer_id is 0 for one without a customer key.
 CREATE TABLE conversions (
   id              BYTEA PRIMARY KEY,
   content         BYTEA NOT NULL,
@@ -63,13 +68,13 @@ CREATE TABLE conversions (
   occurred_ms     BIGINT NOT NULL,
   received_ms     BIGINT NOT NULL,
   idempotency_key TEXT NOT NULL,
-  outcome         TEXT NOT NULL,
+  click           TEXT NOT NULL,
   click_ms        BIGINT NOT NULL,
   link_id         BIGINT NOT NULL,
   partner_id      BIGINT NOT NULL,
   partnership_id  BIGINT NOT NULL
 );
-CREATE INDEX conversions_customer ON conversions (customer_id, occurred_ms);
+CREATE INDEX conversions_customer ON conversions (customer_id);
 
 -- Conversions that came under a used idempotency key with other content.
 CREATE TABLE conversion_conflicts (

@@ -144,7 +144,9 @@ func (r *Relay) takeLease(ctx context.Context) bool {
 }
 
 // mayAsk reports whether the lease lasts for one more request.
-func (r *Relay) mayAsk() bool { return time.Since(r.start)+produceTimeout < time.Duration(r.until.Load()) }
+func (r *Relay) mayAsk() bool {
+	return time.Since(r.start)+produceTimeout < time.Duration(r.until.Load())
+}
 
 // lead does the relay's work until the lease is lost or the context ends.
 func (r *Relay) lead(ctx context.Context) {
