@@ -90,7 +90,7 @@ func (l *Limiter) Succeeded(account, address string) {
 
 // debt returns how long to wait until the bucket can take one more.
 func debt(b *bucket, now time.Time, burst int, every time.Duration) time.Duration {
-	return b.full.Sub(now) - time.Duration(burst-1)*every
+	return max(b.full.Sub(now), 0) - time.Duration(burst-1)*every
 }
 
 func later(a, b time.Time) time.Time {
