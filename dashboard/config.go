@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -22,6 +23,8 @@ import (
 type Config struct {
 	// Listen is the address of pages and API; port 0 takes a free one. Default 127.0.0.1:7081.
 	Listen string
+	// Listener, if not nil, is used in Listen's place; the dashboard closes it.
+	Listener net.Listener
 	// PublicURL is where people reach the pages, for example https://partners.example; https makes cookies secure.
 	// Default: http on the address that is listened on.
 	PublicURL string
@@ -38,12 +41,14 @@ type Config struct {
 	// show a notice in the meantime. nil: not asked.
 	CheckSchema func(context.Context) error
 
-	Kafka   *kafka.Client
-	Brokers []string
-	Dialer  *kafka.Dialer
-	// Partitions of the logs this process writes to or reads: by default 2 of conversions, 1 of the ledger, 1 of the catalog.
-	Generation uint32
+	// Kafka carries the catalog to the edges, and the conversions to the ledger. Generation is that of all logs (default
+	// 1), the partitions are those of the conversions (2) and ledger logs (1).
+	Kafka                *kafka.Client
+	Generation           uint32
+	ConversionPartitions int
+	LedgerPartitions     int
 
+	// Secrets prove the click ids that conversions carry.
 	Secrets *schema.Secrets
 
 	// SessionLifetime is how long a sign-in lasts. Default 14 days.
@@ -113,8 +118,8 @@ func (c *Config) validate() error {
 	if c.APIRate < 1 || c.APIBurst < 1 {
 		return fmt.Errorf("--api-rate and --api-burst must be at least 1, got %d and %d", c.APIRate, c.APIBurst)
 	}
-	if c.Store == nil || c.ClickHouse == nil {
-		return errors.New("BUG: a dashboard needs a Store and a ClickHouse connection")
+	if c.Store == nil || c.ClickHouse == nil || c.Kafka == nil || c.Secrets == nil {
+		return errors.New("BUG: a dashboard needs Store, ClickHouse, Kafka and Secrets")
 	}
 	return nil
 }

@@ -14,9 +14,11 @@ import (
 	_ "time/tzdata" // programs name time zones, and not every machine has their rules
 
 	"waymark/dashboard/auth"
+	"waymark/dashboard/ledger"
 	"waymark/dashboard/live"
 	"waymark/dashboard/pages"
 	"waymark/dashboard/report"
+	"waymark/dashboard/store/relay"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -42,7 +44,10 @@ type Dashboard struct {
 	numbers   *numbers
 	hub       *live.Hub[standing, *report.Sheet]
 	document  []byte
-	metrics   *Metrics
+	// nil without Kafka, which only tests are.
+	relay   *relay.Relay
+	ledger  *ledger.Ledger
+	metrics *Metrics
 	// schemaError is why ClickHouse's tables cannot be read by this version; nil: they can, or nobody asked.
 	schemaError atomic.Pointer[error]
 }
@@ -82,6 +87,12 @@ func New(ctx context.Context, c Config) (*Dashboard, error) {
 	d, err := newDashboard(c, report.New(c.ClickHouse))
 	if err != nil {
 		return nil, err
+	}
+	if err := d.newBackground(); err != nil {
+		return nil, err
+	}
+	if d.listener = c.Listener; d.listener != nil {
+		return d, nil
 	}
 	if d.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", c.Listen); err != nil {
 		return nil, fmt.Errorf("cannot listen (--dashboard-listen %s): %w", c.Listen, err)
@@ -131,6 +142,9 @@ func (d *Dashboard) Ready() error {
 	}
 	if err := d.schemaError.Load(); err != nil {
 		return *err
+	}
+	if d.ledger != nil {
+		return d.ledger.Ready()
 	}
 	return nil
 }

@@ -52,7 +52,9 @@ func (d *Dashboard) errorPage(w http.ResponseWriter, r *http.Request, status int
 	view := &pages.Error{Chrome: pages.Chrome{Title: heading, Theme: theme(r), Path: "/"}, Status: status, Heading: heading, Text: text}
 	if status < http.StatusInternalServerError {
 		if p, err := d.session(r); err == nil {
-			view.Account = &pages.Account{Name: p.Name, Email: p.Email}
+			members, _ := d.c.Store.Memberships(r.Context(), p.ID)
+			view.Chrome = d.chrome(r, p, members, heading, "")
+			view.Path = "/"
 		}
 	}
 	d.render(w, status, view)

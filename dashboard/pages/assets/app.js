@@ -79,12 +79,16 @@
     const days = unique.map(function (_, i) { return Date.UTC(day[0], day[1] - 1, day[2] + i) / 1000; });
     return [days, unique, numbers("data-gross")];
   }
-  function formatDay(t, options) { return new Date(t * 1000).toLocaleDateString("en-GB", Object.assign({ timeZone: "UTC" }, options)); }
+  const months = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" "), weekdays = "Sun Mon Tue Wed Thu Fri Sat".split(" ");
+  function formatDay(t) {
+    const d = new Date(t * 1000);
+    return d.getUTCDate() + " " + months[d.getUTCMonth()];
+  }
   function showTip(u) {
     const i = u.cursor.idx;
     if (i == null || u.cursor.left < 0) { tip.hidden = true; return; }
     const day = document.createElement("strong");
-    day.textContent = formatDay(u.data[0][i], { weekday: "short", day: "numeric", month: "short" });
+    day.textContent = weekdays[new Date(u.data[0][i] * 1000).getUTCDay()] + " " + formatDay(u.data[0][i]);
     tip.replaceChildren(day, u.data[1][i].toLocaleString("en-US") + " unique, " + u.data[2][i].toLocaleString("en-US") + " gross");
     tip.hidden = false;
     const x = u.cursor.left + u.bbox.left / devicePixelRatio;
@@ -104,13 +108,13 @@
     const holder = el.querySelector(".chart-plot");
     const font = "12px Inter, system-ui, sans-serif";
     plot = new uPlot({
-      width: holder.clientWidth, height: holder.clientHeight, padding: [8, 8, 0, 0],
+      width: holder.clientWidth, height: holder.clientHeight, padding: [8, 22, 0, 0],
       tzDate: function (t) { return uPlot.tzDate(new Date(t * 1000), "UTC"); },
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { y: { range: function (u, min, max) { return [0, Math.max(4, max * 1.08)]; } } },
       axes: [
-        { stroke: ink, font: font, grid: { show: false }, ticks: { show: false }, size: 28, space: 60, values: function (u, ts) { return ts.map(function (t) { return formatDay(t, { day: "numeric", month: "short" }); }); } },
+        { stroke: ink, font: font, grid: { show: false }, ticks: { show: false }, size: 28, space: 60, values: function (u, ts) { return ts.map(function (t) { return formatDay(t); }); } },
         { stroke: ink, font: font, grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 44, space: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7, 1e8], values: function (u, vs) { return vs.map(function (v) { return v >= 1e4 ? v / 1e3 + "k" : v.toLocaleString("en-US"); }); } }
       ],
       series: [{}, { stroke: accent, fill: soft, width: 2, points: { show: false } }, { stroke: gross, width: 1.5, points: { show: false } }],
@@ -161,15 +165,21 @@
   function listen() {
     const address = document.body.getAttribute("data-live-source");
     if (!address || !window.EventSource) return;
-    source = new EventSource(address);
-    source.addEventListener("page", function (e) { apply(e.data); });
-    source.addEventListener("gone", function () { source.close(); location.reload(); });
-    source.onerror = function () {
+    const mine = new EventSource(address);
+    source = mine;
+    mine.addEventListener("page", function (e) { apply(e.data); });
+    mine.addEventListener("gone", function () { mine.close(); location.reload(); });
+    mine.onerror = function () {
       const box = document.getElementById("asof");
       if (box && box.getAttribute("data-state") === "live") box.setAttribute("data-state", "offline");
-      if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
+      if (mine.readyState === EventSource.CLOSED) setTimeout(function () { if (source === mine) listen(); }, 5000);
     };
   }
+  // A page that nobody looks at needs no updates; it catches up when it is looked at again.
+  document.addEventListener("visibilitychange", function () {
+    if (document.hidden) { if (source) source.close(); source = null; }
+    else if (!source) listen();
+  });
   addEventListener("pagehide", function () { if (source) source.close(); });
   addEventListener("pageshow", function (e) { if (e.persisted) listen(); });
 
