@@ -231,7 +231,7 @@ func schedule(seed uint64, planted fault) string {
 			remove(0)
 		}
 	}()
-	refs := map[uint64]*reference{}
+	refs := map[uint64]*foldtest.Reference{}
 	for steps := 1; ; steps++ {
 		if len(owners) == 0 || len(owners) < 3 && r.IntN(20) == 0 {
 			i := r.IntN(len(disks))
@@ -270,20 +270,20 @@ func schedule(seed uint64, planted fault) string {
 }
 
 // reference returns the reference after the first v records.
-func (w *world) reference(refs map[uint64]*reference, v uint64) *reference {
+func (w *world) reference(refs map[uint64]*foldtest.Reference, v uint64) *foldtest.Reference {
 	if refs[v] == nil {
-		refs[v] = newReference(capValues)
+		refs[v] = foldtest.NewReference(capValues)
 		for _, rec := range w.log[:v] {
-			refs[v].fold(rec)
+			refs[v].Fold(rec)
 		}
 	}
 	return refs[v]
 }
 
 // checkTotals proves that every total is true of its own prefix, also in the middle of everything.
-func (w *world) checkTotals(refs map[uint64]*reference) string {
+func (w *world) checkTotals(refs map[uint64]*foldtest.Reference) string {
 	for k, row := range w.t.totals {
-		if got, want := countsOf(&row), w.reference(refs, row.V).totals[k]; got != want {
+		if got, want := foldtest.CountsOf(&row), w.reference(refs, row.V).Totals[k]; got != want {
 			return fmt.Sprintf("false fact %v at %d: got %v, want %v", k, row.V, got, want)
 		}
 	}

@@ -6,20 +6,21 @@ import (
 	"slices"
 
 	"waymark/aggregator/fold"
+	"waymark/aggregator/fold/foldtest"
 	"waymark/schema"
 )
 
 // tables is a ClickHouse of one partition, as far as facts need one: rows replace rows of the same key by version.
 type tables struct {
 	clicks   map[uint64]schema.ClickRow
-	visitors map[visitorKey]schema.VisitorRow
-	totals   map[totalKey]schema.TotalRow
+	visitors map[foldtest.VisitorKey]schema.VisitorRow
+	totals   map[foldtest.TotalKey]schema.TotalRow
 	progress *schema.ProgressRow
 	dead     map[uint64]fold.Reason
 }
 
 func newTables() *tables {
-	return &tables{map[uint64]schema.ClickRow{}, map[visitorKey]schema.VisitorRow{}, map[totalKey]schema.TotalRow{}, nil, map[uint64]fold.Reason{}}
+	return &tables{map[uint64]schema.ClickRow{}, map[foldtest.VisitorKey]schema.VisitorRow{}, map[foldtest.TotalKey]schema.TotalRow{}, nil, map[uint64]fold.Reason{}}
 }
 
 // some returns a random part of the rows when r is not nil, and all of them otherwise.
@@ -40,27 +41,17 @@ func (t *tables) putClicks(rows []schema.ClickRow) {
 
 func (t *tables) putVisitors(rows []schema.VisitorRow) {
 	for _, row := range rows {
-		k := visitorKey{row.PartnershipID, row.Visitor, row.LinkID}
+		k := foldtest.VisitorKey{Partnership: row.PartnershipID, Visitor: row.Visitor, Link: row.LinkID}
 		if old, ok := t.visitors[k]; !ok || old.Position <= row.Position {
 			t.visitors[k] = row
 		}
 	}
 }
 
-func keyOf(row *schema.TotalRow) totalKey {
-	return totalKey{row.PartnershipID, schema.TotalKind(row.Kind), row.Value, row.Quarter.Unix()}
-}
-
-func countsOf(row *schema.TotalRow) (c counts) {
-	copy(c.clicks[:], row.Clicks)
-	c.referred, c.amount = row.Referred, row.Amount
-	return c
-}
-
 func (t *tables) putTotals(rows []schema.TotalRow) {
 	for _, row := range rows {
-		if old, ok := t.totals[keyOf(&row)]; !ok || old.V <= row.V {
-			t.totals[keyOf(&row)] = row
+		if old, ok := t.totals[foldtest.KeyOf(&row)]; !ok || old.V <= row.V {
+			t.totals[foldtest.KeyOf(&row)] = row
 		}
 	}
 }
@@ -89,9 +80,9 @@ func (t *tables) visitorsFrom(offset uint64) (rows []schema.VisitorRow) {
 
 // values returns what LoadValues wants to know.
 func (t *tables) values(ids []uint64) (rows []schema.TotalRow) {
-	newest := map[totalKey]schema.TotalRow{}
+	newest := map[foldtest.TotalKey]schema.TotalRow{}
 	for k, row := range t.totals {
-		k.quarter = 0
+		k.Quarter = 0
 		if old, ok := newest[k]; slices.Contains(ids, row.PartnershipID) && (!ok || old.Quarter.Before(row.Quarter)) {
 			newest[k] = schema.TotalRow{PartnershipID: row.PartnershipID, Kind: row.Kind, Value: row.Value, Quarter: row.Quarter}
 		}
@@ -113,40 +104,40 @@ func (t *tables) cells(asked []fold.Cell) (rows []schema.TotalRow) {
 }
 
 // check compares the tables with the reference after the same number of records. It returns "" or what differs.
-func (t *tables) check(ref *reference, v uint64) string {
-	for o, want := range ref.clicks {
+func (t *tables) check(ref *foldtest.Reference, v uint64) string {
+	for o, want := range ref.Clicks {
 		row, ok := t.clicks[o]
-		if got := (verdict{schema.Verdict(row.Verdict), row.LinkUnique}); !ok || got != want {
+		if got := (foldtest.Verdict{Verdict: schema.Verdict(row.Verdict), LinkUnique: row.LinkUnique}); !ok || got != want {
 			return fmt.Sprintf("click %d: got %v (stored: %t), want %v", o, got, ok, want)
 		}
 	}
-	if len(t.clicks) != len(ref.clicks) {
-		return fmt.Sprintf("got %d clicks, want %d", len(t.clicks), len(ref.clicks))
+	if len(t.clicks) != len(ref.Clicks) {
+		return fmt.Sprintf("got %d clicks, want %d", len(t.clicks), len(ref.Clicks))
 	}
-	for k, want := range ref.totals {
+	for k, want := range ref.Totals {
 		row := t.totals[k]
-		if got := countsOf(&row); got != want {
+		if got := foldtest.CountsOf(&row); got != want {
 			return fmt.Sprintf("total %v: got %v at %d, want %v", k, got, row.V, want)
 		}
 	}
-	if len(t.totals) != len(ref.totals) {
-		return fmt.Sprintf("got %d totals, want %d", len(t.totals), len(ref.totals))
+	if len(t.totals) != len(ref.Totals) {
+		return fmt.Sprintf("got %d totals, want %d", len(t.totals), len(ref.Totals))
 	}
-	for k, want := range ref.seen {
+	for k, want := range ref.Visitors {
 		row := t.visitors[k]
-		if got := (counted{row.CountedAt.UnixMilli(), row.Position}); got != want {
+		if got := (foldtest.Counted{Millis: row.CountedAt.UnixMilli(), Offset: row.Position}); got != want {
 			return fmt.Sprintf("visitor %v: got %v, want %v", k, got, want)
 		}
 	}
-	if len(t.visitors) != len(ref.seen) {
-		return fmt.Sprintf("got %d visitors, want %d", len(t.visitors), len(ref.seen))
+	if len(t.visitors) != len(ref.Visitors) {
+		return fmt.Sprintf("got %d visitors, want %d", len(t.visitors), len(ref.Visitors))
 	}
-	want := ref.progress(logName, v)
+	want := ref.Progress(logName, v)
 	if t.progress == nil || fmt.Sprint(*t.progress) != fmt.Sprint(want) {
 		return fmt.Sprintf("progress: got %v, want %v", t.progress, want)
 	}
-	if fmt.Sprint(t.dead) != fmt.Sprint(ref.dead) {
-		return fmt.Sprintf("dead letters: got %v, want %v", t.dead, ref.dead)
+	if fmt.Sprint(t.dead) != fmt.Sprint(ref.Dead) {
+		return fmt.Sprintf("dead letters: got %v, want %v", t.dead, ref.Dead)
 	}
 	return ""
 }

@@ -14,7 +14,7 @@ type span struct{ first, last uint64 }
 // watermark is what has been seen of one epoch of one edge: every number up to last, except those in gaps.
 type watermark struct {
 	last uint64
-	// Sorted, apart from each other, and all below last.
+	// Sorted, with numbers between them, and none above last.
 	gaps []span
 }
 
@@ -23,13 +23,22 @@ type watermark struct {
 func (w *watermark) accept(n uint64) (fresh, gap bool) {
 	if n > w.last {
 		if n > w.last+1 {
-			w.gaps = append(w.gaps, span{w.last + 1, n - 1})
+			w.open(n - 1)
 			gap = true
 		}
 		w.last = n
 		return true, gap
 	}
 	return w.close(span{n, n}), false
+}
+
+// open makes a gap of what lies above last, up to and including to.
+func (w *watermark) open(to uint64) {
+	if n := len(w.gaps); n > 0 && w.gaps[n-1].last == w.last {
+		w.gaps[n-1].last = to
+		return
+	}
+	w.gaps = append(w.gaps, span{w.last + 1, to})
 }
 
 // close takes a span out of the open gaps and reports whether any of it was in one.
@@ -58,7 +67,7 @@ func (w *watermark) expect(last uint64) bool {
 	if last <= w.last {
 		return false
 	}
-	w.gaps = append(w.gaps, span{w.last + 1, last})
+	w.open(last)
 	w.last = last
 	return true
 }
@@ -67,7 +76,7 @@ func (w *watermark) expect(last uint64) bool {
 func (w *watermark) lose(s span) {
 	if s.last > w.last {
 		if s.first > w.last+1 {
-			w.gaps = append(w.gaps, span{w.last + 1, s.first - 1})
+			w.open(s.first - 1)
 		}
 		w.last = s.last
 	}
