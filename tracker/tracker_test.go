@@ -125,7 +125,7 @@ func newConfig(t testing.TB, fs vfs.FS) Config {
 	return Config{
 		Listener: l, Dir: "edge", FS: fs, Secrets: testSecrets(t), TrustedProxies: []string{"127.0.0.0/8"}, JournalSegment: 1 << 20, JournalMax: 1 << 30,
 		Kafka: &kafka.Client{Addr: kafka.TCP("127.0.0.1:1"), Timeout: time.Second}, Registerer: prometheus.NewRegistry(), Logger: quiet(),
-		DrainTimeout: 500 * time.Millisecond, MinFree: 1,
+		DrainTimeout: 20 * time.Millisecond, MinFree: 1,
 	}
 }
 
