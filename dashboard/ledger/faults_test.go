@@ -131,7 +131,7 @@ func model(w *world, all []*schema.Conversion) map[uint64]sums {
 func TestFaults(t *testing.T) {
 	s := seed(t)
 	rounds := 4
-	if testing.Short() {
+	if testing.Short() || onPostgres != nil {
 		rounds = 1
 	}
 	for round := range rounds {

@@ -8,11 +8,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"waymark/dashboard/store"
+	"waymark/dashboard/store/storetest"
 	"waymark/schema"
 
 	"github.com/segmentio/kafka-go"
@@ -65,6 +67,29 @@ type world struct {
 	linkOther uint64
 }
 
+// onPostgres makes the databases of the tests under TestPostgres.
+var onPostgres func(testing.TB) string
+
+// TestPostgres runs what the other tests do on SQLite against PostgreSQL.
+func TestPostgres(t *testing.T) {
+	server := storetest.Start(t)
+	onPostgres = server.Database
+	t.Run("Credit", TestCredit)
+	t.Run("Once", TestOneKeyManyTimes)
+	t.Run("Poison", TestPoison)
+	t.Run("Epochs", TestHoleAndNewEpoch)
+	t.Run("Late", TestDuplicateAndLateRecords)
+	t.Run("Faults", TestFaults)
+	t.Run("Latency", TestLatencyAndLatest)
+}
+
+func location(t testing.TB) string {
+	if strings.HasPrefix(t.Name(), "TestPostgres/") {
+		return onPostgres(t)
+	}
+	return filepath.Join(t.TempDir(), "waymark.db")
+}
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t}
@@ -76,7 +101,7 @@ func newWorld(t testing.TB) *world {
 	transport := &kafka.Transport{MetadataTTL: 200 * time.Millisecond}
 	t.Cleanup(transport.CloseIdleConnections)
 	w.kafka = &kafka.Client{Addr: kafka.TCP(c.ListenAddrs()...), Transport: transport}
-	if w.store, err = store.Open(context.Background(), store.Config{URL: filepath.Join(t.TempDir(), "waymark.db")}); err != nil {
+	if w.store, err = store.Open(context.Background(), store.Config{URL: location(t)}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })

@@ -63,7 +63,7 @@ func (plain) Verify(_ context.Context, hash, password string) (bool, error) {
 
 func open(t testing.TB) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), Config{URL: filepath.Join(t.TempDir(), "waymark.db")})
+	s, err := Open(context.Background(), Config{URL: location(t, filepath.Join(t.TempDir(), "waymark.db"))})
 	if err != nil {
 		t.Fatal(err)
 	}
