@@ -71,7 +71,11 @@ func (a *Aggregator) partitions(ctx context.Context, l schema.Log) (int, error) 
 func (a *Aggregator) checkLog(ctx context.Context, l schema.Log, cluster string, partitions int, known map[string]facts.Log) error {
 	k, ok := known[l.String()]
 	if !ok {
-		return a.store.Register(ctx, facts.Log{Log: l.String(), ClusterID: cluster, Partitions: uint16(partitions), RegisteredAt: time.Now().UTC()})
+		k = facts.Log{Log: l.String(), ClusterID: cluster, Partitions: uint16(partitions), RegisteredAt: time.Now().UTC()}
+		if err := a.store.Register(ctx, k); err != nil {
+			return err
+		}
+		a.cfg.Logger.Info("registered a log", "log", l.String(), "cluster", cluster, "partitions", partitions)
 	}
 	if k.ClusterID != cluster {
 		return refuse("cannot use Kafka: ClickHouse holds facts of log %s on cluster %s, and this is cluster %s; facts of two clusters cannot be mixed", l, k.ClusterID, cluster)
