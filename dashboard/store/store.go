@@ -39,7 +39,8 @@ func (e *FieldError) Error() string { return e.Message }
 
 // Config says where the database is.
 type Config struct {
-	// URL is postgres://... (or postgresql://...), or the path of an SQLite file, which is made when missing.
+	// URL is postgres://... (or postgresql://...), or the path of an SQLite file, which is made when missing. An SQLite
+	// file is one process's: it stays locked until Close.
 	URL string
 	// MaxReaders bounds the connections for reading; 0 means 8.
 	MaxReaders int
@@ -52,6 +53,7 @@ type Store struct {
 	writer   *sql.DB
 	reader   *sql.DB
 	postgres bool
+	lock     *os.File
 	now      func() time.Time
 	changed  *notifier
 }
@@ -74,6 +76,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	if err == nil {
 		err = s.migrate(ctx)
+	}
+	if err == nil && !s.postgres {
+		err = s.forgetLeases(ctx)
 	}
 	if err != nil {
 		s.Close()
@@ -108,6 +113,9 @@ func (s *Store) openSQLite(ctx context.Context, c Config) error {
 	}
 	options := "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)"
 	var err error
+	if s.lock, err = lockFile(c.URL); err != nil {
+		return err
+	}
 	if s.writer, err = sql.Open("sqlite", name+options+"&_txlock=immediate&_pragma=cache_size(-32000)"); err != nil {
 		return fmt.Errorf("cannot open the database (%s): %w", c.URL, err)
 	}
@@ -131,6 +139,9 @@ func (s *Store) Close() error {
 	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -87,6 +87,31 @@ func TestPragmas(t *testing.T) {
 	}
 }
 
+// A process that was killed leaves its lock to nobody and its leases to the next one.
+func TestOneProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "waymark.db")
+	s, err := Open(t.Context(), Config{URL: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := s.TakeLease(t.Context(), "relay", "a", time.Hour); err != nil || !taken {
+		t.Fatal(taken, err)
+	}
+	if _, err := Open(t.Context(), Config{URL: path}); err == nil || !strings.Contains(err.Error(), "another waymark process") {
+		t.Errorf("a second Open = %v, want it locked", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(t.Context(), Config{URL: path}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if taken, err := s.TakeLease(t.Context(), "relay", "b", time.Hour); err != nil || !taken {
+		t.Errorf("TakeLease after the holder's end = %v, %v; want it", taken, err)
+	}
+}
+
 func TestUpdateRollsBack(t *testing.T) {
 	s := open(t)
 	broken := errors.New("broken")
