@@ -95,14 +95,14 @@ func (d *Dashboard) unread(w http.ResponseWriter) {
 	writeProblem(w, problem{Status: http.StatusServiceUnavailable, Detail: "The numbers cannot be read at the moment. Clicks are still recorded."})
 }
 
-// apiLinkOf shows a link; without a sheet its counts are not known.
-func (d *Dashboard) apiLinkOf(l store.Link, sheet *report.Sheet) apiLink {
+// apiLinkOf shows a link; clicks are nil when they are not known.
+func (d *Dashboard) apiLinkOf(l store.Link, clicks map[uint64]report.Clicks) apiLink {
 	a := apiLink{ID: strconv.FormatUint(l.ID, 10), URL: d.linkURL(l.Host, l.Slug), Kind: "custom", Title: l.Title, Destination: l.Destination, Enabled: l.Enabled}
 	if l.Kind == schema.LinkKind_LINK_DEFAULT {
 		a.Kind = "default"
 	}
-	if sheet != nil {
-		c := sheet.Links[l.ID]
+	if clicks != nil {
+		c := clicks[l.ID]
 		a.Unique, a.Gross = &c.Unique, &c.Gross
 	}
 	return a
@@ -119,10 +119,10 @@ func (d *Dashboard) apiLinks(w http.ResponseWriter, r *http.Request, p store.Par
 		d.broken(w, r, err)
 		return
 	}
-	sheet := d.numbers.read(r.Context(), []uint64{partnership}).sheets[partnership]
+	clicks := d.numbers.readLinks(r.Context(), partnership).clicks
 	list := make([]apiLink, 0, len(links))
 	for _, l := range links {
-		list = append(list, d.apiLinkOf(l, sheet))
+		list = append(list, d.apiLinkOf(l, clicks))
 	}
 	writeJSON(w, http.StatusOK, list)
 }
@@ -169,7 +169,7 @@ func (d *Dashboard) apiCreateLink(w http.ResponseWriter, r *http.Request, p stor
 		return
 	}
 	// Nobody can have clicked it yet.
-	writeJSON(w, http.StatusCreated, d.apiLinkOf(link, &report.Sheet{}))
+	writeJSON(w, http.StatusCreated, d.apiLinkOf(link, map[uint64]report.Clicks{}))
 }
 
 func missing(field string) error {
@@ -205,5 +205,5 @@ func (d *Dashboard) apiUpdateLink(w http.ResponseWriter, r *http.Request, p stor
 		d.refuse(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, d.apiLinkOf(link, d.numbers.read(r.Context(), []uint64{partnership}).sheets[partnership]))
+	writeJSON(w, http.StatusOK, d.apiLinkOf(link, d.numbers.readLinks(r.Context(), partnership).clicks))
 }

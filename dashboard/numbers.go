@@ -14,6 +14,7 @@ import (
 // reader is what pages and API ask of ClickHouse; [report.Reader] is it.
 type reader interface {
 	Sheets(ctx context.Context, partnerships []uint64) (map[uint64]*report.Sheet, error)
+	Links(ctx context.Context, partnership uint64) (map[uint64]report.Clicks, error)
 	Recent(ctx context.Context, partnership uint64, n int) ([]report.Click, error)
 	Daily(ctx context.Context, partnership uint64, until time.Time, n int) ([]report.Day, error)
 	Progress(ctx context.Context) (*report.Progress, error)
@@ -32,6 +33,12 @@ type reading struct {
 	sheets map[uint64]*report.Sheet
 }
 
+// linkReading is the clicks of a partnership's links. They are nil when they could not be read and never were.
+type linkReading struct {
+	standing
+	clicks map[uint64]report.Clicks
+}
+
 // maxRemembered bounds how many partnerships' last known numbers are kept for the time when ClickHouse does not answer.
 const maxRemembered = 4096
 
@@ -48,6 +55,7 @@ type numbers struct {
 	ok       bool
 	tick     report.Tick
 	sheets   map[uint64]remembered
+	links    map[uint64]linkReading
 	activity map[uint64]activity
 }
 
@@ -63,7 +71,8 @@ type activity struct {
 }
 
 func newNumbers(source reader, timeout time.Duration, log *slog.Logger) *numbers {
-	return &numbers{source: source, timeout: timeout, log: log, ok: true, sheets: map[uint64]remembered{}, activity: map[uint64]activity{}}
+	return &numbers{source: source, timeout: timeout, log: log, ok: true, sheets: map[uint64]remembered{}, links: map[uint64]linkReading{},
+		activity: map[uint64]activity{}}
 }
 
 // read returns the sheets of partnerships and up to when they are complete. It never fails: what cannot be read is
@@ -94,6 +103,30 @@ func (n *numbers) remember(sheets map[uint64]*report.Sheet, tick report.Tick) {
 	for id, s := range sheets {
 		keep(n.sheets, id, remembered{s, tick})
 	}
+}
+
+// readLinks is read for the links of a partnership.
+func (n *numbers) readLinks(ctx context.Context, partnership uint64) linkReading {
+	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	progress, err := n.source.Progress(ctx)
+	if err == nil {
+		var clicks map[uint64]report.Clicks
+		if clicks, err = n.source.Links(ctx, partnership); err == nil {
+			n.remember(nil, progress.Least)
+			r := linkReading{standing{tick: progress.Least}, clicks}
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			keep(n.links, partnership, r)
+			return r
+		}
+	}
+	n.failed(err)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.links[partnership]
+	r.down = true
+	return r
 }
 
 func keep[T any](m map[uint64]T, id uint64, v T) {

@@ -152,6 +152,7 @@ func TestPagesLiveWithoutClickHouse(t *testing.T) {
 	}
 	w.source.with(func() { w.source.down = nil })
 	w.page(c, "/programs/northwind", "1,234")
+	w.page(c, "/programs/northwind/links", "1,000")
 	w.source.with(func() { w.source.down = errDown })
 	w.page(c, "/programs/northwind", "1,234", "last known state", "Spring boots", "Data as of")
 	w.page(c, "/programs/northwind/links", "last known state", "1,000")
@@ -241,7 +242,7 @@ func TestOpenPagesAreUpdated(t *testing.T) {
 	w.source.with(func() {
 		changed := *w.source.sheets[w.lena]
 		changed.Clicks.Unique, changed.Clicks.Gross = 1235, 1601
-		changed.Links = map[uint64]report.Clicks{w.boots: {Unique: 402, Gross: 601}}
+		w.source.links = map[uint64]map[uint64]report.Clicks{w.lena: {w.boots: {Unique: 402, Gross: 601}}}
 		w.source.sheets[w.lena] = &changed
 		w.source.v, w.source.dirty = 1, []uint64{w.lena}
 	})

@@ -189,7 +189,7 @@ func (d *Dashboard) linksPage(w http.ResponseWriter, r *http.Request, p store.Pa
 		d.notFound(w, r)
 		return
 	}
-	view, err := d.linksView(r, pr, d.numbers.read(r.Context(), []uint64{pr.Partnership.ID}))
+	view, err := d.linksView(r, pr)
 	if err != nil {
 		d.broken(w, r, err)
 		return
@@ -198,7 +198,8 @@ func (d *Dashboard) linksPage(w http.ResponseWriter, r *http.Request, p store.Pa
 	d.render(w, status, view)
 }
 
-func (d *Dashboard) linksView(r *http.Request, pr *program, numbers reading) (*pages.Links, error) {
+func (d *Dashboard) linksView(r *http.Request, pr *program) (*pages.Links, error) {
+	numbers := d.numbers.readLinks(r.Context(), pr.Partnership.ID)
 	links, err := d.c.Store.Links(r.Context(), pr.Partnership.ID)
 	if err != nil {
 		return nil, err
@@ -210,11 +211,10 @@ func (d *Dashboard) linksView(r *http.Request, pr *program, numbers reading) (*p
 	if len(pr.Program.Hosts) > 0 {
 		v.Prefix = d.linkURL(pr.Program.Hosts[0], "")
 	}
-	sheet := numbers.sheets[pr.Partnership.ID]
 	for _, l := range links {
 		var counts *report.Clicks
-		if sheet != nil {
-			c := sheet.Links[l.ID]
+		if numbers.clicks != nil {
+			c := numbers.clicks[l.ID]
 			counts = &c
 		}
 		v.Links = append(v.Links, d.linkView(l, counts))

@@ -80,6 +80,7 @@ type fake struct {
 	mu     sync.Mutex
 	down   error
 	sheets map[uint64]*report.Sheet
+	links  map[uint64]map[uint64]report.Clicks
 	recent []report.Click
 	tick   report.Tick
 	v      uint64
@@ -102,13 +103,22 @@ func (f *fake) Sheets(_ context.Context, ids []uint64) (map[uint64]*report.Sheet
 	}
 	sheets := map[uint64]*report.Sheet{}
 	for _, id := range ids {
-		sheets[id] = &report.Sheet{Links: map[uint64]report.Clicks{}}
+		sheets[id] = &report.Sheet{}
 		if s := f.sheets[id]; s != nil {
 			copied := *s
 			sheets[id] = &copied
 		}
 	}
 	return sheets, nil
+}
+
+func (f *fake) Links(_ context.Context, id uint64) (map[uint64]report.Clicks, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.links[id] == nil {
+		return map[uint64]report.Clicks{}, f.down
+	}
+	return f.links[id], f.down
 }
 
 func (f *fake) Recent(context.Context, uint64, int) ([]report.Click, error) {
@@ -188,12 +198,12 @@ func start(t *testing.T, change ...func(*Config)) *world {
 	}
 	source.sheets = map[uint64]*report.Sheet{
 		w.lena: {Clicks: report.Clicks{Unique: 1234, Repeat: 300, Invalid: map[string]uint64{"bot": 60, "head": 6}, Gross: 1600}, Referred: 31,
-			Sold:  []report.Money{{Currency: "EUR", Amount: 4200}, {Currency: "USD", Amount: 181550}},
-			Links: map[uint64]report.Clicks{links[0].ID: {Unique: 900, Gross: 1000}, links[1].ID: {Unique: 400, Gross: 600}}},
+			Sold: []report.Money{{Currency: "EUR", Amount: 4200}, {Currency: "USD", Amount: 181550}}},
 		w.fable:  {Referred: 4},
 		w.rival:  {Clicks: report.Clicks{Unique: 777777, Gross: 777777}, Referred: 888888},
 		w.hidden: {Clicks: report.Clicks{Unique: 777777, Gross: 777777}, Referred: 888888},
 	}
+	source.links = map[uint64]map[uint64]report.Clicks{w.lena: {links[0].ID: {Unique: 900, Gross: 1000}, links[1].ID: {Unique: 400, Gross: 600}}}
 	source.recent = []report.Click{{OccurredAt: time.Now(), LinkID: links[1].ID, Verdict: schema.Verdict_VERDICT_UNIQUE, Country: "DE",
 		Device: schema.DeviceClass_DEVICE_PHONE, ReferrerHost: "social.example"}, {OccurredAt: time.Now().Add(-time.Minute), LinkID: links[0].ID, Verdict: schema.Verdict_VERDICT_BOT}}
 	hub, stop := context.WithCancel(ctx)

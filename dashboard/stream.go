@@ -159,5 +159,5 @@ func (d *Dashboard) linksLive(w http.ResponseWriter, r *http.Request, p store.Pa
 		d.broken(w, r, err)
 		return
 	}
-	d.streamed(w, r, p, []uint64{pr.Partnership.ID}, zoneOf(pr.Program), func(n reading) (any, error) { return d.linksView(r, pr, n) })
+	d.streamed(w, r, p, []uint64{pr.Partnership.ID}, zoneOf(pr.Program), func(reading) (any, error) { return d.linksView(r, pr) })
 }

@@ -35,14 +35,12 @@ type Clicks struct {
 	Gross   uint64
 }
 
-// Sheet is one partnership's numbers, read at one moment: the clicks of the links add up to its own.
+// Sheet is one partnership's numbers, read at one moment.
 type Sheet struct {
 	Clicks   Clicks
 	Referred int64
 	// Sold is sorted by currency.
 	Sold []Money
-	// Links is keyed by link id; unique and repeat are in the scope of the link. Links that were never clicked are not in it.
-	Links map[uint64]Clicks
 }
 
 // unknownReason gathers verdicts of a newer schema than this binary's.
@@ -88,12 +86,12 @@ ORDER BY partnership_id, kind, value`
 func (r *Reader) Sheets(ctx context.Context, partnerships []uint64) (map[uint64]*Sheet, error) {
 	sheets := make(map[uint64]*Sheet, len(partnerships))
 	for _, id := range partnerships {
-		sheets[id] = &Sheet{Links: map[uint64]Clicks{}}
+		sheets[id] = &Sheet{}
 	}
 	if len(partnerships) == 0 {
 		return sheets, nil
 	}
-	kinds := []schema.TotalKind{schema.TotalAll, schema.TotalLink, schema.TotalReferred, schema.TotalSold}
+	kinds := []schema.TotalKind{schema.TotalAll, schema.TotalReferred, schema.TotalSold}
 	rows, err := r.conn.Query(ctx, sheetQuery, partnerships, kindList(kinds))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read totals of %d partnerships: %w", len(partnerships), err)
@@ -122,10 +120,6 @@ func (s *Sheet) add(kind schema.TotalKind, value string, clicks []uint64, referr
 	switch kind {
 	case schema.TotalAll:
 		s.Clicks = clicksOf(clicks)
-	case schema.TotalLink:
-		if id, err := strconv.ParseUint(value, 10, 64); err == nil {
-			s.Links[id] = clicksOf(clicks)
-		}
 	case schema.TotalReferred:
 		s.Referred += referred
 	case schema.TotalSold:
@@ -140,6 +134,37 @@ func kindList(kinds []schema.TotalKind) []int32 {
 		list[i] = int32(k)
 	}
 	return list
+}
+
+const linksQuery = `
+SELECT value, sumForEach(totals.clicks) AS clicks
+FROM totals FINAL
+WHERE partnership_id = ? AND kind = ?
+GROUP BY value`
+
+// Links reads the clicks of a partnership's links by one query, by link id: unique and repeat are in the scope of the link,
+// and gross adds up to the gross of the sheet. Links that were never clicked are not in it.
+func (r *Reader) Links(ctx context.Context, partnership uint64) (map[uint64]Clicks, error) {
+	rows, err := r.conn.Query(ctx, linksQuery, partnership, int32(schema.TotalLink))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read totals of the links of partnership %d: %w", partnership, err)
+	}
+	defer rows.Close()
+	links := map[uint64]Clicks{}
+	for rows.Next() {
+		var value string
+		var clicks []uint64
+		if err := rows.Scan(&value, &clicks); err != nil {
+			return nil, fmt.Errorf("cannot read a row of a link's totals: %w", err)
+		}
+		if id, err := strconv.ParseUint(value, 10, 64); err == nil {
+			links[id] = clicksOf(clicks)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("cannot read totals of the links of partnership %d: %w", partnership, err)
+	}
+	return links, nil
 }
 
 // Click is one recent click.

@@ -22,6 +22,7 @@ import (
 
 var engine struct {
 	once sync.Once
+	*warehouse.Engine
 	conn driver.Conn
 	err  error
 	dir  string
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	if engine.conn != nil {
 		engine.conn.Close()
+	}
+	if engine.Engine != nil {
+		engine.Close()
 	}
 	os.RemoveAll(engine.dir)
 	os.Exit(code)
@@ -48,11 +52,10 @@ func open(t testing.TB) driver.Conn {
 		if engine.dir, engine.err = os.MkdirTemp("", "waymark-report"); engine.err != nil {
 			return
 		}
-		var e *warehouse.Engine
-		if e, engine.err = warehouse.OpenEngine(warehouse.EngineConfig{Library: library, Dir: engine.dir}); engine.err != nil {
+		if engine.Engine, engine.err = warehouse.OpenEngine(warehouse.EngineConfig{Library: library, Dir: engine.dir}); engine.err != nil {
 			return
 		}
-		if engine.conn, engine.err = warehouse.Open(ctx, warehouse.Options{Engine: e}); engine.err == nil {
+		if engine.conn, engine.err = warehouse.Open(ctx, warehouse.Options{Engine: engine.Engine}); engine.err == nil {
 			engine.err = warehouse.Migrate(ctx, engine.conn, ddl.Files)
 		}
 	})
@@ -89,6 +92,7 @@ const clicksLog, ledgerLog = "waymark.clicks.1", "waymark.ledger.1"
 type model struct {
 	rows   map[string]*schema.TotalRow
 	sheets map[uint64]*report.Sheet
+	links  map[uint64]map[uint64]report.Clicks
 }
 
 func (m *model) row(partnership uint64, kind schema.TotalKind, value string, at time.Time, log string, partition uint16) *schema.TotalRow {
@@ -105,7 +109,7 @@ func (m *model) row(partnership uint64, kind schema.TotalKind, value string, at 
 
 func (m *model) sheet(partnership uint64) *report.Sheet {
 	if m.sheets[partnership] == nil {
-		m.sheets[partnership] = &report.Sheet{Links: map[uint64]report.Clicks{}}
+		m.sheets[partnership], m.links[partnership] = &report.Sheet{}, map[uint64]report.Clicks{}
 	}
 	return m.sheets[partnership]
 }
@@ -134,7 +138,7 @@ func TestSheetsAreThePlainCount(t *testing.T) {
 	r := report.New(conn)
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	m := &model{rows: map[string]*schema.TotalRow{}, sheets: map[uint64]*report.Sheet{}}
+	m := &model{rows: map[string]*schema.TotalRow{}, sheets: map[uint64]*report.Sheet{}, links: map[uint64]map[uint64]report.Clicks{}}
 	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	var versions []schema.TotalRow
 	for v := range uint64(400) {
@@ -145,7 +149,7 @@ func TestSheetsAreThePlainCount(t *testing.T) {
 			verdict := schema.Verdict(1 + rnd.IntN(schema.NumVerdicts-1))
 			link := 10*partnership + rnd.Uint64N(4)
 			s := m.sheet(partnership)
-			s.Clicks, s.Links[link] = count(s.Clicks, verdict), count(s.Links[link], verdict)
+			s.Clicks, m.links[partnership][link] = count(s.Clicks, verdict), count(m.links[partnership][link], verdict)
 			for _, row := range []*schema.TotalRow{m.row(partnership, schema.TotalAll, "", at, clicksLog, partition), m.row(partnership, schema.TotalLink, strconv.FormatUint(link, 10), at, clicksLog, partition),
 				m.row(partnership, schema.TotalCountry, "DE", at, clicksLog, partition)} {
 				row.Clicks[verdict]++
@@ -187,8 +191,15 @@ func TestSheetsAreThePlainCount(t *testing.T) {
 		t.Errorf("seed %d: sheets differ (-want +got):\n%s", seed, diff)
 	}
 	for id, s := range got {
+		gotLinks, err := r.Links(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m.links[id], gotLinks); diff != "" {
+			t.Errorf("seed %d: links of partnership %d differ (-want +got):\n%s", seed, id, diff)
+		}
 		var links, parts uint64
-		for _, c := range s.Links {
+		for _, c := range gotLinks {
 			links += c.Gross
 		}
 		parts = s.Clicks.Unique + s.Clicks.Repeat
@@ -265,8 +276,8 @@ func TestDailyFollowsTheTimeZone(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("days differ (-want +got):\n%s", diff)
 	}
-	kathmandu := time.FixedZone("", 0)
-	if kathmandu, err = time.LoadLocation("Asia/Kathmandu"); err != nil {
+	kathmandu, err := time.LoadLocation("Asia/Kathmandu")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if days, err = r.Daily(t.Context(), 1, time.Date(2026, 3, 28, 9, 0, 0, 0, kathmandu), 1); err != nil || days[0].Unique != 3 {
@@ -405,6 +416,9 @@ func TestErrorsAreWrapped(t *testing.T) {
 	if _, err := r.Sheets(ctx, []uint64{1}); err == nil {
 		t.Error("Sheets with an ended context: want an error")
 	}
+	if _, err := r.Links(ctx, 1); err == nil {
+		t.Error("Links with an ended context: want an error")
+	}
 	if _, err := r.Progress(ctx); err == nil {
 		t.Error("Progress with an ended context: want an error")
 	}
@@ -416,22 +430,47 @@ func TestErrorsAreWrapped(t *testing.T) {
 	}
 }
 
-func BenchmarkSheet90Days(b *testing.B) {
+// What one page reads: 90 days in which every quarter of every partition has clicks on two links.
+func BenchmarkReads(b *testing.B) {
 	conn := open(b)
 	var rows []schema.TotalRow
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for q := range 90 * 96 {
 		for p := range uint16(4) {
 			for link := range 3 {
-				rows = append(rows, schema.TotalRow{PartnershipID: 1, Kind: uint8(schema.TotalAll) + uint8(min(link, 1)), Value: strconv.Itoa(link), Quarter: start.Add(time.Duration(q) * 15 * time.Minute), Log: clicksLog, Partition: p, V: uint64(q), Clicks: make([]uint64, schema.NumVerdicts)})
+				rows = append(rows, schema.TotalRow{PartnershipID: 1, Kind: uint8(schema.TotalAll) + uint8(min(link, 1)), Value: strconv.Itoa(link),
+					Quarter: start.Add(time.Duration(q) * schema.QuarterMillis * time.Millisecond), Log: clicksLog, Partition: p, V: uint64(q), Clicks: make([]uint64, schema.NumVerdicts)})
 			}
 		}
 	}
 	insert(b, conn, "totals", rows...)
-	r := report.New(conn)
-	for b.Loop() {
-		if _, err := r.Sheets(b.Context(), []uint64{1}); err != nil {
-			b.Fatal(err)
-		}
+	var clicks []schema.ClickRow
+	for i := range 100000 {
+		clicks = append(clicks, schema.ClickRow{Log: clicksLog, Offset: uint64(i), PartnershipID: uint64(1 + i%3), OccurredAt: start.Add(time.Duration(i) * time.Minute), ReceivedAt: start.Add(time.Duration(i) * time.Minute),
+			ClickID: "123456789012345678901234567890123456789", Visitor: "1234567890123456", SubIDs: []string{}})
 	}
+	insert(b, conn, "clicks", clicks...)
+	insert(b, conn, "logs", logRow{Log: clicksLog, Partitions: 1})
+	insert(b, conn, "progress", schema.ProgressRow{Log: clicksLog, V: 100000, TickEdges: []uint64{1}, TickMillis: []int64{1}})
+	r := report.New(conn)
+	run := func(name string, read func() error) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := read(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("Sheets", func() error { _, err := r.Sheets(b.Context(), []uint64{1}); return err })
+	run("Links", func() error { _, err := r.Links(b.Context(), 1); return err })
+	run("Recent", func() error { _, err := r.Recent(b.Context(), 1, 10); return err })
+	run("Daily", func() error { _, err := r.Daily(b.Context(), 1, start.AddDate(0, 0, 90), 90); return err })
+	run("Progress", func() error { _, err := r.Progress(b.Context()); return err })
+	before := &report.Progress{V: map[report.Part]uint64{{Log: clicksLog}: 99990}}
+	after, err := r.Progress(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	run("Changed", func() error { _, err := r.Changed(b.Context(), []uint64{1, 2}, before, after); return err })
 }
