@@ -3,31 +3,9 @@
 package tracker
 
 import (
-	"bufio"
-	"net"
 	"strings"
 	"testing"
-
-	"github.com/valyala/fasthttp"
 )
-
-// requestOf reads a request as the server does: its first line and headers.
-func requestOf(t testing.TB, lines ...string) *fasthttp.RequestCtx {
-	t.Helper()
-	ctx := &fasthttp.RequestCtx{}
-	ctx.Init2(fakeConn{}, quietLogger{quiet()}, false)
-	if err := ctx.Request.Read(bufio.NewReader(strings.NewReader(strings.Join(lines, "\r\n") + "\r\n\r\n"))); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
-}
-
-type fakeConn struct{ net.Conn }
-
-var fakeAddr net.Addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
-
-func (fakeConn) RemoteAddr() net.Addr { return fakeAddr }
-func (fakeConn) LocalAddr() net.Addr  { return fakeAddr }
 
 // perGroup is what the journal allocates for a group of records, however many they are. One click at a time makes groups
 // of one; under load it is shared by as many as arrive during a write.

@@ -2,12 +2,14 @@ package tracker
 
 import (
 	"bytes"
+	"cmp"
 	"math/bits"
 	"net/netip"
 
 	"waymark/schema"
 	"waymark/tracker/botfilter"
 	"waymark/tracker/dedupe"
+	"waymark/tracker/journal"
 	"waymark/tracker/links"
 	"waymark/tracker/visitor"
 )
@@ -71,7 +73,11 @@ func (t *Tracker) take(v *visit) (schema.Position, error) {
 	t.identify(v)
 	t.clickIDs.Mint(&v.clickID, v.occurred, v.target.LinkID, t.journal.Edge(), v.random.Uint64())
 	t.fill(v)
-	if verdict == 0 {
+	switch {
+	case t.closed.Load(): // the set may not be asked any more
+		v.click.EdgeVerdict = cmp.Or(verdict, schema.Verdict_VERDICT_REPEAT)
+		return 0, journal.ErrClosed
+	case verdict == 0:
 		return t.count(v)
 	}
 	v.click.EdgeVerdict = verdict

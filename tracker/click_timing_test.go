@@ -28,7 +28,7 @@ func BenchmarkClickHandler(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				ctx := &fasthttp.RequestCtx{}
-				ctx.Init2(benchConn{}, quietLogger{quiet()}, false)
+				ctx.Init2(fakeConn{}, quietLogger{quiet()}, false)
 				ctx.Request.SetRequestURI("/spring?sid=a")
 				ctx.Request.Header.SetHost(testHost)
 				ctx.Request.Header.SetUserAgent(agent)
@@ -50,13 +50,6 @@ func BenchmarkClickHandler(b *testing.B) {
 	run("robot", "curl/8.9.1", false)
 	run("unique", person, true)
 }
-
-type benchConn struct{ net.Conn }
-
-var benchAddr net.Addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
-
-func (benchConn) RemoteAddr() net.Addr { return benchAddr }
-func (benchConn) LocalAddr() net.Addr  { return benchAddr }
 
 // BenchmarkClickServer goes over real connections, 64 per core, beside a bare server that looks up nothing and writes
 // nothing.

@@ -19,7 +19,7 @@ import (
 
 // Config is what a tracker needs. Fields without a comment on their zero value must be set.
 type Config struct {
-	// Listener takes the clients. The tracker closes it.
+	// Listener takes the clients. From New on, unless the Config is refused, the tracker closes it.
 	Listener net.Listener
 	// Dir holds the journal, the dedupe set and the copy of the link table. Its lock is the caller's business.
 	Dir string

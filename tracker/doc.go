@@ -15,7 +15,8 @@
 // the ledger's business.
 //
 // The leaf packages own one idea each: journal and forwarder the way to Kafka, dedupe who was counted, links the catalog,
-// visitor who is behind a request, botfilter robots and previews, geo countries and devices.
+// visitor who is behind a request, botfilter robots and previews, geo countries and devices; agents remembers what the last
+// two read out of a user agent.
 //
 // # Ownership
 //
@@ -40,5 +41,6 @@
 // journal from the set's position by the stored verdicts (Tracker.replay); a set that is ahead of its journal is made
 // anew. Kafka is away: the journal grows to Config.JournalMax, and is trimmed behind what Kafka has acknowledged and the
 // set has stored. A handler panics: the client gets a 500, and nothing else notices. Ready says no for what is wrong on
-// this machine, and never for what is wrong elsewhere.
+// this machine, and never for what is wrong elsewhere. A client outlasts a stop: it is redirected, and counted as
+// unjournaled.
 package tracker

@@ -75,6 +75,16 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestLateClient: a click that outlasts a stop is redirected all the same, and counted as lost.
+func TestLateClient(t *testing.T) {
+	e := startEdge(t, nil)
+	e.close()
+	ctx := requestOf(t, "GET /spring HTTP/1.1", "Host: go.example", "User-Agent: "+person)
+	if e.handle(ctx); ctx.Response.StatusCode() != http.StatusFound || e.value(e.metrics.unjournaled) != 1 {
+		t.Errorf("after the stop a click is answered %d, %v unjournaled; want a redirect and 1", ctx.Response.StatusCode(), e.value(e.metrics.unjournaled))
+	}
+}
+
 // TestNearlyFullDisk: below MinFree the dedupe set is left alone, and the tracker says that it is not ready.
 func TestNearlyFullDisk(t *testing.T) {
 	e := startEdge(t, nil)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // exchange writes bytes to the edge and returns the statuses of what it answers until it closes or falls silent, which
@@ -240,3 +242,21 @@ func TestPanic(t *testing.T) {
 		t.Errorf("after a panic: %s, %v panics counted", resp.Status, e.outcome(outcomePanic))
 	}
 }
+
+// requestOf reads a request as the server does: its first line and headers.
+func requestOf(t testing.TB, lines ...string) *fasthttp.RequestCtx {
+	t.Helper()
+	ctx := &fasthttp.RequestCtx{}
+	ctx.Init2(fakeConn{}, quietLogger{quiet()}, false)
+	if err := ctx.Request.Read(bufio.NewReader(strings.NewReader(strings.Join(lines, "\r\n") + "\r\n\r\n"))); err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+type fakeConn struct{ net.Conn }
+
+var fakeAddr net.Addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
+
+func (fakeConn) RemoteAddr() net.Addr { return fakeAddr }
+func (fakeConn) LocalAddr() net.Addr  { return fakeAddr }

@@ -49,6 +49,7 @@ type Tracker struct {
 	server  *fasthttp.Server
 	visits  sync.Pool
 	serving atomic.Bool
+	closed  atomic.Bool   // clicks of clients that outlast a stop are redirected and lost
 	full    atomic.Bool   // the disk is nearly full: no flushes
 	last    atomic.Uint64 // the highest position of this process's records
 }
@@ -134,6 +135,7 @@ func (t *Tracker) Ready() error {
 
 // Close closes what Run would have closed. It is for a Tracker that is not run.
 func (t *Tracker) Close() error {
+	t.closed.Store(true)
 	var errs []error
 	errs = append(errs, ignoreClosed(t.config.Listener.Close()))
 	if t.set != nil {
