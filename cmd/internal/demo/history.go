@@ -94,7 +94,7 @@ func History(end time.Time, seed uint64) []Event {
 			if len(people) == 0 || r.IntN(100) < 68 {
 				people = append(people, person{address(r), pick(r, agents), pick(r, languages)})
 			}
-			p := people[len(people)-1-r.IntN(min(len(people), 4000))]
+			p := people[len(people)-1-r.IntN(min(len(people), 250))]
 			v.Address, v.UserAgent, v.AcceptLanguage = p.address, p.agent, p.language
 			if end.Sub(t) > 36*time.Hour {
 				customers = append(customers, i)
