@@ -48,6 +48,8 @@ type Dashboard struct {
 	relay   *relay.Relay
 	ledger  *ledger.Ledger
 	metrics *Metrics
+	// streamWrite bounds one write to an open page; it is the constant of that name but in tests.
+	streamWrite time.Duration
 	// schemaError is why ClickHouse's tables cannot be read by this version; nil: they can, or nobody asked.
 	schemaError atomic.Pointer[error]
 }
@@ -106,7 +108,7 @@ func newDashboard(c Config, source reader) (*Dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dashboard{c: c, log: c.Logger, secure: strings.HasPrefix(c.PublicURL, "https:"), pages: p, metrics: NewMetrics(c.Registerer),
+	d := &Dashboard{c: c, log: c.Logger, secure: strings.HasPrefix(c.PublicURL, "https:"), streamWrite: streamWrite, pages: p, metrics: NewMetrics(c.Registerer),
 		passwords: auth.NewPasswords(), guesses: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}),
 		callers: newRates[uint64](c.APIRate, c.APIBurst, 65536), strangers: newRates[netip.Prefix](10, 100, 65536),
 		numbers: newNumbers(source, c.QueryTimeout, c.Logger)}
@@ -183,9 +185,7 @@ func (d *Dashboard) serve(ctx context.Context) error {
 		Handler: d.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return streams },
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, conn)
-		},
+		ConnContext: withConn,
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

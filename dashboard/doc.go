@@ -19,8 +19,8 @@
 //
 // [numbers] reads progress first and then the sheets, so that what "data as of" promises is in them. A sheet is read by
 // one query, so that gross = unique + repeat + invalid on every reading; the links are read by another one, because a
-// summary need not pay for them, and their gross adds up to the sheet's. What cannot be read is replaced by the last known (of the last few thousand partnerships), and the page says so; nothing about ClickHouse
-// ends in an error page.
+// summary need not pay for them, and their gross adds up to the sheet's. What cannot be read is replaced by what was last
+// known (of the last few thousand partnerships), and the page says so; nothing about ClickHouse ends in an error page.
 //
 // # Live updates
 //

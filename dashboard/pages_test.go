@@ -3,6 +3,7 @@ package dashboard
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -288,6 +289,70 @@ func TestTooManyStreams(t *testing.T) {
 			t.Fatalf("after a stream ended, another one = %d, want 200", status)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// T26, in small: pages that never read are cut, the others go on, and nothing stays behind.
+func TestPagesThatNeverReadAreCut(t *testing.T) {
+	w := start(t)
+	w.d.streamWrite = 300 * time.Millisecond
+	c := w.asLena()
+	at, _ := url.Parse(w.url)
+	token := c.Jar.Cookies(at)[0].Value
+	const slow, good = 20, 8
+	for range slow {
+		conn, err := net.Dial("tcp", at.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET /programs/northwind/live HTTP/1.1\r\nHost: %s\r\nCookie: waymark_session=%s\r\n\r\n", at.Host, token)
+	}
+	var streams []<-chan string
+	for range good {
+		events, end := w.events(c, "/programs/northwind/live")
+		defer end()
+		streams = append(streams, events)
+	}
+	watching := func() int {
+		families, err := w.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "waymark_dashboard_live_watchers" {
+				return int(f.GetMetric()[0].GetGauge().GetValue())
+			}
+		}
+		return -1
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for n := uint64(1); watching() > good || n < 10; n++ {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d pages are still updated after 20 s, want the %d that read", watching(), good)
+		}
+		w.source.with(func() {
+			changed := *w.source.sheets[w.lena]
+			changed.Clicks.Unique, changed.Clicks.Gross = 5000+n, 6000+n
+			w.source.sheets[w.lena] = &changed
+			w.source.v, w.source.dirty = n, []uint64{w.lena}
+		})
+		for _, events := range streams {
+			select {
+			case <-events:
+			default:
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	w.source.with(func() {
+		changed := *w.source.sheets[w.lena]
+		changed.Clicks.Unique = 999999
+		w.source.sheets[w.lena] = &changed
+		w.source.v, w.source.dirty = 1<<40, []uint64{w.lena}
+	})
+	for _, events := range streams {
+		w.awaits(events, "999,999")
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"waymark/dashboard/report"
 	"waymark/dashboard/store"
 	"waymark/schema"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const programFile = `programs:
@@ -152,10 +154,11 @@ func (f *fake) Changed(context.Context, []uint64, *report.Progress, *report.Prog
 }
 
 type world struct {
-	t      *testing.T
-	d      *Dashboard
-	source *fake
-	url    string
+	t        *testing.T
+	d        *Dashboard
+	source   *fake
+	registry *prometheus.Registry
+	url      string
 	// Partnerships and links by name.
 	lena, fable, rival, hidden uint64
 	lenaLink, rivalLink        string
@@ -172,7 +175,8 @@ func start(t *testing.T, change ...func(*Config)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	c := Config{Store: s, PollInterval: 10 * time.Millisecond}
+	registry := prometheus.NewRegistry()
+	c := Config{Store: s, PollInterval: 10 * time.Millisecond, Registerer: registry}
 	for _, f := range change {
 		f(&c)
 	}
@@ -182,7 +186,7 @@ func start(t *testing.T, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, d: d, source: source}
+	w := &world{t: t, d: d, source: source, registry: registry}
 	admin := httptest.NewRecorder()
 	d.AdminHandler().ServeHTTP(admin, httptest.NewRequest("POST", "/v1/apply", strings.NewReader(programFile)))
 	if admin.Code != 200 {
@@ -209,7 +213,9 @@ func start(t *testing.T, change ...func(*Config)) *world {
 	hub, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- d.hub.Run(hub) }()
-	server := httptest.NewServer(d.handler())
+	server := httptest.NewUnstartedServer(d.handler())
+	server.Config.ConnContext = withConn
+	server.Start()
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -16,6 +17,10 @@ import (
 
 // connKey is where a connection lies in its requests' context.
 type connKey struct{}
+
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
 
 // The bounds of a stream. A reader that takes nothing fills the small buffer soon and is cut then; one that nobody hears
 // of is cut with its age. The browser comes back by itself.
@@ -39,7 +44,7 @@ func (d *Dashboard) streamed(w http.ResponseWriter, r *http.Request, p store.Par
 	if tcp, ok := r.Context().Value(connKey{}).(*net.TCPConn); ok {
 		_ = tcp.SetWriteBuffer(streamBuffer)
 	}
-	out := &stream{w: w, control: http.NewResponseController(w)}
+	out := &stream{w: w, control: http.NewResponseController(w), limit: d.streamWrite}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	// The request is read; its deadline must not end the answer.
@@ -103,6 +108,7 @@ func (d *Dashboard) push(out *stream, page any, whole bool, asOf pages.AsOf, zon
 type stream struct {
 	w       io.Writer
 	control *http.ResponseController
+	limit   time.Duration
 	last    []byte
 }
 
@@ -123,7 +129,7 @@ func (s *stream) send(event string, data []byte) error {
 }
 
 func (s *stream) write(b []byte) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := s.control.SetWriteDeadline(time.Now().Add(s.limit)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := s.w.Write(b); err != nil {
