@@ -52,3 +52,24 @@ func TestFreshness(t *testing.T) {
 		t.Errorf("the median click was stored %s after it lay in Kafka, want less than %s", median, limit)
 	}
 }
+
+// TestSteadyStream holds that records that never pause do not put the flush off.
+func TestSteadyStream(t *testing.T) {
+	_, conn := cluster(t, t.TempDir())
+	ch := engine(t)
+	cfg := config(conn, ch, t.TempDir())
+	cfg.FlushInterval = 100 * time.Millisecond
+	a, _ := start(t, cfg)
+	wait(t, 10*time.Second, a.Ready)
+	log := history(1, 2000)
+	seen := map[uint64]bool{}
+	for begin, i := time.Now(), 0; time.Since(begin) < 3*time.Second && i < len(log); i++ {
+		produce(t, conn.Client, clickLog, 0, log[i:i+1])
+		if i%20 == 0 {
+			seen[number(t, ch, "SELECT max(v) FROM progress WHERE log = 'waymark.clicks.1' AND partition = 0")] = true
+		}
+	}
+	if len(seen) < 4 {
+		t.Errorf("progress stood at %d different places in a steady stream, want at least 4", len(seen))
+	}
+}

@@ -26,8 +26,9 @@ type session struct {
 	chunks chan chunk
 
 	batch fold.Batch
-	// touched are the partitions with records since the last flush.
+	// touched are the partitions with records since the last flush, which is due when due is set.
 	touched   map[*owned]bool
+	due       bool
 	lastFlush time.Time
 }
 
@@ -37,6 +38,9 @@ type owned struct {
 	partition uint16
 	fold      *fold.Partition
 	stored    uint64
+	// Visitors were counted that the local set has not stored; settled is when it last did.
+	marked  bool
+	settled time.Time
 }
 
 func (o *owned) String() string { return fmt.Sprintf("%s/%d", o.log, o.partition) }
@@ -92,13 +96,12 @@ func (s *session) run(ctx context.Context) error {
 			if err := s.take(ctx, c); err != nil {
 				return s.cut(ctx, err)
 			}
-			if len(s.touched) == 0 {
-				continue
-			}
+			// The first record sets the time, and later ones do not move it: a steady stream must not put a flush off.
 			if len(s.batch.Clicks) >= s.a.cfg.FlushRows {
 				timer.Reset(0)
-			} else if len(c.records) > 0 {
+			} else if len(s.touched) > 0 && !s.due {
 				timer.Reset(max(time.Until(s.lastFlush.Add(s.a.cfg.FlushInterval)), linger))
+				s.due = true
 			}
 		case <-timer.C:
 			if err := s.flush(ctx); err != nil {
@@ -177,7 +180,9 @@ func (s *session) fold(ctx context.Context, o *owned, records []fold.Record) err
 			return err
 		}
 	}
+	before := len(s.batch.Visitors)
 	p.Apply(&s.batch)
+	o.marked = o.marked || len(s.batch.Visitors) > before
 	return nil
 }
 
@@ -199,7 +204,7 @@ func read[T any](ctx context.Context, a *Aggregator, operation string, f func() 
 // progress; then the local visitor set, and the group's offsets last.
 func (s *session) flush(ctx context.Context) error {
 	begin := time.Now()
-	s.lastFlush = begin
+	s.lastFlush, s.due = begin, false
 	if len(s.touched) == 0 {
 		return nil
 	}
@@ -240,10 +245,11 @@ func (s *session) settle() error {
 	offsets := map[string]map[int]int64{}
 	for o := range s.touched {
 		o.stored = o.fold.Next()
-		if o.log.Topic == schema.TopicClicks {
+		if o.log.Topic == schema.TopicClicks && (o.marked || time.Since(o.settled) > settleInterval) {
 			if err := s.set.Flush(o.partition, schema.Position(o.stored)); err != nil {
 				return err
 			}
+			o.marked, o.settled = false, time.Now()
 		}
 		if offsets[o.log.String()] == nil {
 			offsets[o.log.String()] = map[int]int64{}
@@ -259,6 +265,9 @@ func (s *session) settle() error {
 	}
 	return nil
 }
+
+// settleInterval is how often the local set's position follows while there is nothing to store but the position.
+const settleInterval = 10 * time.Second
 
 // maxTold bounds how many notices of one flush are logged.
 const maxTold = 5
