@@ -138,14 +138,13 @@ func TestAnswersAreTheDocumentedOnes(t *testing.T) {
 		return c.send("POST", links, lenaKey, body, status, field)
 	}
 	summary := c.send("GET", "/programs/northwind/summary", lenaKey, nil, 200, "")
-	got, _ := json.Marshal(summary)
 	const want = `"clicks":1234,"earned":null,"gross":1600,"invalid":{"bot":60,"head":6},"pending":null,"referred":31,"repeat":300,"sold":[{"amount":4200,"currency":"EUR"},{"amount":181550,"currency":"USD"}]}`
 	asOf, _ := summary["data_as_of"].(string)
 	if at, err := time.Parse("2006-01-02T15:04:05.000Z", asOf); err != nil || time.Since(at) > time.Minute {
 		t.Errorf("data_as_of = %q, want RFC 3339 with milliseconds, of just now", asOf)
 	}
 	delete(summary, "data_as_of")
-	if got, _ = json.Marshal(summary); string(got) != "{"+want {
+	if got, _ := json.Marshal(summary); string(got) != "{"+want {
 		t.Errorf("summary = %s, want {%s", got, want)
 	}
 	off := c.send("GET", "/programs/fable/summary", lenaKey, nil, 200, "")

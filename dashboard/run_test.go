@@ -43,7 +43,6 @@ type process struct {
 	t           *testing.T
 	d           *dashboard.Dashboard
 	conn        driver.Conn
-	schemaError atomic.Pointer[error]
 	partnership uint64
 	client      *http.Client
 	stop        func() error
