@@ -33,14 +33,14 @@ func browser(t *testing.T, sys *process) {
 	ctx, cancel = context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 
-	clicks := chromedp.Text(`[data-metric="clicks"]`)
-	program := `a[href*="/programs/` + sys.Program + `"]`
+	clicks := chromedp.Text(`#clicks`)
+	program := `main a[href="/programs/` + sys.Program + `"]`
 	err := chromedp.Do(ctx,
 		chromedp.SendKeys(`input[name=email]`, sys.Email),
 		chromedp.SendKeys(`input[name=password]`, sys.Password+"\n"),
 		chromedp.WaitVisible(program),
 		chromedp.Click(program),
-		chromedp.WaitVisible(`[data-metric="clicks"]`),
+		chromedp.WaitVisible(`#clicks`),
 	)
 	if err != nil {
 		t.Fatalf("cannot sign in and open the program: %v", err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -78,6 +79,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	}
 	cmd, err := parser.Parse(args)
 	if err != nil {
+		var file *fs.PathError // the only file that is read while the line is parsed
+		if errors.As(err, &file) {
+			err = fmt.Errorf("--config: %w", err)
+		}
 		fmt.Fprintf(stderr, "waymark: %s\n", oneLine(err))
 		return exitUsage
 	}
