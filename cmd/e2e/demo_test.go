@@ -8,13 +8,6 @@ import (
 	"time"
 )
 
-// The demo's history, as its documentation promises it.
-const (
-	demoClicks  = 60_000
-	demoSignups = 900
-	demoSales   = 400
-)
-
 // TestDemo is the way of a person who has just cloned the project: one command, a click, the number changes.
 func TestDemo(t *testing.T) {
 	data := t.TempDir()
@@ -28,6 +21,9 @@ func TestDemo(t *testing.T) {
 	}
 	if s.Earned != nil || s.Pending != nil {
 		t.Errorf("earned = %v, pending = %v; want null", s.Earned, s.Pending)
+	}
+	if later := settled(t, p); *later.Gross != *s.Gross || later.Referred != s.Referred || later.sold("USD") != s.sold("USD") {
+		t.Errorf("it said it was ready, and then the numbers went on to change: %+v, then %+v", s, later)
 	}
 	checkLinksAddUp(t, p)
 

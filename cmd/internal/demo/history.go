@@ -142,9 +142,8 @@ func conversions(r *rand.Rand, end time.Time, times []time.Time, visits []int) [
 	slices.Sort(buyers)
 	for _, i := range buyers {
 		signup := events[i]
-		left := end.Sub(signup.Time)
-		at := signup.Time.Add(min(time.Duration(r.Int64N(int64(12*24*time.Hour))), left-time.Minute).Truncate(time.Millisecond))
-		at = laterOf(at, signup.Time.Add(time.Second))
+		within := min(12*24*time.Hour, end.Sub(signup.Time)-time.Minute)
+		at := signup.Time.Add(time.Second + time.Duration(r.Int64N(int64(within))).Truncate(time.Millisecond))
 		c := *signup.Conversion
 		c.Sale, c.Key = true, c.CustomerKey+"-sale"
 		c.Amount, c.Currency = []int64{1900, 4900, 4900, 9900, 24900}[r.IntN(5)], "USD"
@@ -154,13 +153,6 @@ func conversions(r *rand.Rand, end time.Time, times []time.Time, visits []int) [
 		events = append(events, Event{Time: at, Conversion: &c})
 	}
 	return events
-}
-
-func laterOf(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 // weighted returns an index below n, by integer weights.
