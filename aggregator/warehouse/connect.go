@@ -20,7 +20,8 @@ type Options struct {
 	Address string
 }
 
-// Open returns a pool of connections, safe for concurrent use. It returns an error if nothing answers.
+// Open returns a pool of connections, safe for concurrent use. A database that a server does not have yet is made. A
+// server that does not answer is no error: it may be down for a while, and the first use of the pool finds out.
 //
 // Settings that the facts depend on are pinned: async_insert = 0, so that an insert that was answered is stored (it is
 // on by default since ClickHouse 26.3).
@@ -29,15 +30,18 @@ func Open(ctx context.Context, o Options) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, options)
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open ClickHouse (--clickhouse %s): %w", redact(o.Address), err)
+	}
+	err = conn.Ping(ctx)
 	var refused *clickhouse.Exception
 	if errors.As(err, &refused) && refused.Code == unknownDatabase {
-		if err = createDatabase(ctx, *options); err == nil {
-			conn, err = dial(ctx, options)
-		}
+		err = createDatabase(ctx, *options)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot reach ClickHouse (--clickhouse %s): %w", redact(o.Address), err)
+	if errors.As(err, &refused) || err != nil && o.Engine != nil {
+		conn.Close()
+		return nil, fmt.Errorf("cannot use ClickHouse (--clickhouse %s): %w", redact(o.Address), err)
 	}
 	return conn, nil
 }
@@ -45,23 +49,11 @@ func Open(ctx context.Context, o Options) (driver.Conn, error) {
 // unknownDatabase is the code that a server answers with before the database is made.
 const unknownDatabase = 81
 
-func dial(ctx context.Context, options *clickhouse.Options) (driver.Conn, error) {
-	conn, err := clickhouse.Open(options)
-	if err != nil {
-		return nil, err
-	}
-	if err := conn.Ping(ctx); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
 // createDatabase makes the database that the options name, through a connection without one.
 func createDatabase(ctx context.Context, options clickhouse.Options) error {
 	name := options.Auth.Database
 	options.Auth.Database = "default"
-	conn, err := dial(ctx, &options)
+	conn, err := clickhouse.Open(&options)
 	if err != nil {
 		return err
 	}

@@ -89,11 +89,7 @@ type aggregatorFlags struct {
 }
 
 // startAggregator starts the fold.
-func (p *process) startAggregator(ctx context.Context, f *aggregatorFlags, kafka *broker.Connection, conn driver.Conn) (*aggregator.Aggregator, error) {
-	// The dashboard and the aggregator start side by side: the tables are there when both begin.
-	if err := warehouse.Migrate(ctx, conn, ddl.Files); err != nil {
-		return nil, err
-	}
+func (p *process) startAggregator(f *aggregatorFlags, kafka *broker.Connection, conn driver.Conn) (*aggregator.Aggregator, error) {
 	a, err := aggregator.New(aggregator.Config{
 		Kafka: kafka.Client, Brokers: kafka.Brokers, Dialer: kafka.Dialer, ClickHouse: conn, Dir: p.data.Path("aggregator"), Generation: generation,
 		FlushInterval: f.FlushInterval, FlushRows: f.FlushRows, Registerer: p.admin.Registry(), Logger: p.log.With("process", "aggregator"),
@@ -205,7 +201,7 @@ func (c *aggregatorCommand) Run(ctx context.Context, log *slog.Logger) error {
 		if err := c.ensureTopics(ctx, kafka, false); err != nil {
 			return ready{}, err
 		}
-		a, err := p.startAggregator(ctx, &c.aggregatorFlags, kafka, conn)
+		a, err := p.startAggregator(&c.aggregatorFlags, kafka, conn)
 		if err != nil {
 			return ready{}, err
 		}

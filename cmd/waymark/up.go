@@ -134,7 +134,7 @@ func (c *upCommand) start(ctx context.Context, s *system) error {
 	if s.database, err = c.databaseFlags.open(ctx, p); err != nil {
 		return err
 	}
-	a, err := p.startAggregator(ctx, &c.aggregatorFlags, kafka, conn)
+	a, err := p.startAggregator(&c.aggregatorFlags, kafka, conn)
 	if err != nil {
 		return err
 	}
