@@ -36,7 +36,6 @@ type streams struct {
 // stream is one connection. A goroutine has it while a request is under way, otherwise it lies in streams.idle.
 type stream struct {
 	conn      net.Conn
-	blockedAt int64
 	request   Request
 	response  Response
 	reader    reader
