@@ -178,7 +178,6 @@ func Run(ctx context.Context, c Config) error {
 	}
 	var running sync.WaitGroup
 	start := time.Now()
-	collect.start = start
 	for _, w := range workers {
 		running.Go(func() {
 			if err := w.run(ctx, start); err != nil {

@@ -126,13 +126,13 @@ func even(rate float64, d time.Duration) func(int) Schedule {
 // measure runs and returns all intervals merged, and how many there were.
 func measure(t *testing.T, c Config) (*Interval, int, error) {
 	t.Helper()
-	total, n := newInterval(), 0
+	total, n := NewInterval(), 0
 	c.OnInterval = func(v *Interval) error {
 		if v.Index != n {
 			t.Errorf("interval %d came as number %d", v.Index, n)
 		}
 		n++
-		total.merge(v)
+		total.Merge(v)
 		return nil
 	}
 	if c.Workers == 0 {

@@ -168,7 +168,7 @@ func (l *loop) finish() {
 			l.record.done(&unsent, &Response{Outcome: Unsent}, l.now)
 		}
 	}
-	l.record.last()
+	l.record.last(l.now)
 }
 
 func (l *loop) advance() {

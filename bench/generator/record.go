@@ -68,12 +68,13 @@ func (c *Counts) add(o *Counts) {
 	}
 }
 
-func newInterval() *Interval {
+// NewInterval returns an empty interval.
+func NewInterval() *Interval {
 	return &Interval{Corrected: NewHistogram(), Service: NewHistogram(), SendDelay: NewHistogram(), Later: NewHistogram()}
 }
 
-// merge adds what another interval holds.
-func (v *Interval) merge(o *Interval) {
+// Merge adds what another interval holds.
+func (v *Interval) Merge(o *Interval) {
 	v.add(&o.Counts)
 	v.Corrected.Merge(o.Corrected)
 	v.Service.Merge(o.Service)
@@ -100,7 +101,7 @@ type record struct {
 }
 
 func newRecord(c *Config, collect *collector) *record {
-	v := newInterval()
+	v := NewInterval()
 	v.End = c.Interval
 	return &record{Interval: v, collect: collect, until: int64(c.Interval), late: int64(c.Late), open: c.Schedule != nil}
 }
@@ -121,8 +122,11 @@ func (r *record) hand() {
 	r.until = int64(r.End)
 }
 
-// last hands over what is left, as part of the run's last interval.
-func (r *record) last() { r.collect.full <- r.Interval }
+// last hands over what is left: an interval that ends now.
+func (r *record) last(now int64) {
+	r.End = min(r.End, max(r.Start, time.Duration(now)))
+	r.collect.full <- r.Interval
+}
 
 func (r *record) sent(q *Request, now int64, busy bool) {
 	q.sent = now
@@ -180,7 +184,6 @@ func observe(h *hdrhistogram.Histogram, v int64) {
 type collector struct {
 	config   *Config
 	interval time.Duration
-	start    time.Time
 	full     chan *Interval
 	free     chan *Interval
 	open     map[int]*merging
@@ -208,7 +211,7 @@ func (c *collector) empty() *Interval {
 	case v := <-c.free:
 		return v
 	default:
-		return newInterval()
+		return NewInterval()
 	}
 }
 
@@ -219,10 +222,11 @@ func (c *collector) run(cancel context.CancelCauseFunc) {
 		m := c.open[part.Index]
 		if m == nil {
 			m = &merging{Interval: c.empty()}
-			m.Index, m.Start, m.End = part.Index, part.Start, part.End
+			m.Index, m.Start, m.End = part.Index, part.Start, part.Start
 			c.open[part.Index] = m
 		}
-		m.merge(part)
+		m.Merge(part)
+		m.End = max(m.End, part.End)
 		m.parts++
 		part.reset()
 		c.release(part)
@@ -231,7 +235,6 @@ func (c *collector) run(cancel context.CancelCauseFunc) {
 		}
 	}
 	for m := c.open[c.next]; m != nil; m = c.open[c.next] { // workers end in different intervals
-		m.End = min(m.End, time.Since(c.start))
 		c.emit(m.Interval, cancel)
 	}
 }

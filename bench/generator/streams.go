@@ -100,7 +100,7 @@ func (s *streams) run(ctx context.Context, start time.Time) error {
 	s.running.Wait()
 	close(turning)
 	<-turned
-	s.record.last()
+	s.record.last(s.clock())
 	return nil
 }
 

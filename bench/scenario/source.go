@@ -51,6 +51,9 @@ type Sent struct {
 	Head   bool
 }
 
+// First reports whether this is the first click of a person.
+func (s Sent) First() bool { return s.Data&newBit != 0 }
+
 // Answer is what came back.
 type Answer struct {
 	Answered bool // a whole answer arrived; otherwise nobody knows whether the click was counted

@@ -45,6 +45,7 @@ type commands struct {
 	Engines    enginesCommand    `cmd:"" help:"Serve the embedded Kafka broker and ClickHouse engine to separate processes."`
 	Clickhouse clickhouseCommand `cmd:"" help:"Serve the embedded ClickHouse engine to separate processes."`
 	Admin      adminCommand      `cmd:"" help:"Configure and inspect a running system."`
+	Bench      benchCommand      `cmd:"" help:"Load-test an edge, and compare what was measured."`
 }
 
 // output is where a command writes: results to stdout, everything else to stderr.
@@ -92,9 +93,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		err = cmd.Run(log, &output{stdout, stderr})
 	}
 	var usage usageError
+	var coded interface{ exitCode() int }
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &coded):
+		fmt.Fprintf(stderr, "waymark: %s\n", oneLine(err))
+		return coded.exitCode()
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "waymark: %s\n", oneLine(err))
 		return exitUsage
