@@ -35,11 +35,11 @@ type streams struct {
 
 // stream is one connection. A goroutine has it while a request is under way, otherwise it lies in streams.idle.
 type stream struct {
-	conn      net.Conn
-	request   Request
-	response  Response
-	reader    reader
-	work      chan struct{}
+	conn     net.Conn
+	request  Request
+	response Response
+	reader   reader
+	work     chan struct{}
 }
 
 func newStreams(c *Config, i int, address *net.TCPAddr, collect *collector) *streams {
