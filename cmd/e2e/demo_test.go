@@ -14,6 +14,7 @@ func TestDemo(t *testing.T) {
 	args := upArgs(t, data, "--demo")
 	sys := start(t, args...)
 	t.Logf("first start took %v", sys.took.Round(time.Millisecond))
+	document(t, sys)
 	p := sys.partner()
 	s := p.summary(t)
 	if *s.Gross == 0 || *s.Clicks == 0 || *s.Repeat == 0 || s.Invalid["bot"] == 0 || s.Invalid["head"] == 0 || s.Referred == 0 || s.sold("USD") == 0 {
