@@ -80,7 +80,6 @@ type round struct {
 	total   *generator.Interval // without the warm-up
 	closed  bool
 	watched *watch
-	warmed  bool
 	base    []stack.Usage // of the generator and the servers, when the warm-up ended
 	last    []stack.Usage // at the end of the interval before
 	lastAt  time.Time
@@ -89,7 +88,7 @@ type round struct {
 // interval returns how long an interval of a run is: a second, or more when there would be too many.
 func interval(d time.Duration) time.Duration {
 	if d < 5*time.Second {
-		return max(d/10, 100*time.Millisecond)
+		return max((d / 10).Round(50*time.Millisecond), 100*time.Millisecond)
 	}
 	return max(time.Second, (d / maxIntervals).Round(time.Second))
 }
@@ -102,7 +101,7 @@ func (r *round) run(ctx context.Context) (*summary.Round, error) {
 	g := generator.Config{
 		Target: r.target.address, TLS: r.target.tls, Workers: workers,
 		Connections: r.plan.Load.Connections, MaxConnections: r.plan.Load.MaxConnections, NewConnection: !*r.plan.Load.KeepAlive,
-		Streams: r.config.Streams, Duration: r.plan.duration, Timeout: r.config.Timeout, Interval: interval(r.plan.duration), GiveUp: r.config.GiveUp,
+		Streams: r.config.Streams, Duration: r.plan.duration, Timeout: r.config.Timeout, Interval: r.plan.interval, GiveUp: r.config.GiveUp,
 		Source: func(w int) generator.Source {
 			sources[w] = scenario.NewSource(site, w, workers)
 			return source{sources[w]}
@@ -172,7 +171,9 @@ func (r *round) interval(v *generator.Interval) error {
 		r.result.Counts.Offered += in.Counts.Offered
 	}
 	r.result.Intervals = append(r.result.Intervals, in)
-	progress(r.config, r.plan.duration, &in)
+	if v.Start < r.plan.duration { // what comes later only waits for answers
+		progress(r.config, r.plan.duration, &in)
+	}
 	if err := r.target.err(); err != nil {
 		return err
 	}
