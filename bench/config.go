@@ -153,6 +153,7 @@ type plan struct {
 	profile  pacer.Profile
 	duration time.Duration // with the warm-up
 	warmup   time.Duration // in whole intervals
+	interval time.Duration
 	sha256   string
 }
 
@@ -209,9 +210,9 @@ func (c *Config) planFor(s *scenario.Scenario) (*plan, error) {
 	if c.Duration > 0 {
 		p.profile = p.profile.Stretched(c.Duration)
 	}
+	p.interval = interval(p.profile.Duration() + c.Warmup)
 	if c.Warmup > 0 {
-		each := interval(p.profile.Duration() + c.Warmup)
-		p.warmup = (c.Warmup + each - 1) / each * each
+		p.warmup = (c.Warmup + p.interval - 1) / p.interval * p.interval
 		p.profile = append(pacer.Constant(max(p.profile[0].From, 1), p.warmup), p.profile...)
 	}
 	if err := p.profile.Validate(); err != nil {

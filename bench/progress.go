@@ -23,7 +23,7 @@ func progress(c *Config, of time.Duration, in *summary.Interval) {
 	}
 	seconds := max(float64(in.DurationNS)/1e9, 1e-9)
 	fmt.Fprintf(c.Progress, "%s%6s of %v  offered %.0f/s  answered %.0f/s  p50 %v  p99 %v  failed %d  late %d%s", start,
-		time.Duration(in.StartNS+in.DurationNS).Round(100*time.Millisecond), of.Round(time.Second), in.Counts.Offered/seconds, float64(in.Counts.Answered)/seconds,
+		time.Duration(in.StartNS+in.DurationNS).Round(100*time.Millisecond), of.Round(100*time.Millisecond), in.Counts.Offered/seconds, float64(in.Counts.Answered)/seconds,
 		rounded(p50), rounded(p99), in.Counts.Failed(), in.Counts.Late, end)
 }
 

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"strconv"
 	"sync"
@@ -292,7 +291,7 @@ type watch struct {
 
 	mu      sync.Mutex
 	metrics map[string]float64 // guarded by mu
-	asOf    time.Time          // guarded by mu
+	age     *float64           // of the numbers when they were asked for, in seconds; guarded by mu
 }
 
 func watchTarget(ctx context.Context, t *target) *watch {
@@ -329,12 +328,14 @@ func (w *watch) ask(ctx context.Context, admin *stack.Admin) {
 		metrics = nil
 	}
 	asOf, ok, err := admin.DataAsOf(ctx)
+	var age *float64
+	if ok && err == nil {
+		seconds := math.Round(time.Since(asOf).Seconds()*1000) / 1000
+		age = &seconds
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.metrics = maps.Clone(metrics)
-	if ok && err == nil {
-		w.asOf = asOf
-	}
+	w.metrics, w.age = metrics, age
 }
 
 // fill adds what is known to a sample.
@@ -348,10 +349,7 @@ func (w *watch) fill(s *summary.Sample) {
 	if lost, ok := w.metrics["waymark_tracker_unjournaled_total"]; ok {
 		s.Unjournaled = &lost
 	}
-	if !w.asOf.IsZero() {
-		age := math.Round(time.Since(w.asOf).Seconds()*1000) / 1000
-		s.Freshness = &age
-	}
+	s.Freshness = w.age
 }
 
 // tlsFor returns the client's side of TLS for a target.

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"waymark/bench/pacer"
@@ -95,12 +99,12 @@ func newResult(c *Config, name string) *summary.Result {
 	return r
 }
 
-// software says what was built, as far as the build knows.
+// software says what was built: as the build has noted it, or else as the working copy around the binary stands.
 func software() summary.Software {
 	s := summary.Software{Commit: "unknown", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return s
+		info = &debug.BuildInfo{}
 	}
 	for _, setting := range info.Settings {
 		switch setting.Key {
@@ -109,6 +113,19 @@ func software() summary.Software {
 		case "vcs.modified":
 			s.Modified = setting.Value == "true"
 		}
+	}
+	binary, err := os.Executable()
+	if s.Commit != "unknown" || err != nil {
+		return s
+	}
+	git := func(args ...string) (string, error) {
+		out, err := exec.Command("git", append([]string{"-C", filepath.Dir(binary)}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	if commit, err := git("rev-parse", "HEAD"); err == nil {
+		s.Commit = commit
+		changes, err := git("status", "--porcelain", "--untracked-files=no")
+		s.Modified = err != nil || changes != ""
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -68,17 +69,21 @@ func (r *Result) WriteHTML(w io.Writer) error {
 // charts draws a round.
 func charts(s *Series, r *Round) []*chart {
 	var x []float64
-	for _, i := range r.Intervals {
-		x = append(x, float64(i.StartNS)/1e9)
+	var shown []*Interval
+	for i := range r.Intervals {
+		if in := &r.Intervals[i]; !s.short(in) { // a moment at the end would be drawn as a fall
+			shown = append(shown, in)
+			x = append(x, float64(in.StartNS)/1e9)
+		}
 	}
 	if len(x) == 0 {
 		return nil
 	}
 	ticks := timeTicks(x[len(x)-1])
 	over := func(of func(*Interval) (float64, bool)) []float64 {
-		y := make([]float64, len(r.Intervals))
-		for i := range r.Intervals {
-			v, ok := of(&r.Intervals[i])
+		y := make([]float64, len(shown))
+		for i := range shown {
+			v, ok := of(shown[i])
 			if y[i] = v; !ok {
 				y[i] = math.NaN()
 			}
@@ -93,7 +98,7 @@ func charts(s *Series, r *Round) []*chart {
 			return of(i.Sample)
 		})
 	}
-	plain := func(v float64) string { return strings.TrimSuffix(strings.TrimSuffix(number(v), "0"), ".0") }
+	plain := func(v float64) string { return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64) }
 	latency := func(v float64) string { return short(int64(v)) }
 	all := []*chart{
 		newChart("Throughput", "requests/s", "", x, ticks, []curve{

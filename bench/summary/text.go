@@ -52,10 +52,11 @@ func (s *Series) title() string {
 		connections += " with TLS"
 	}
 	parts = append(parts, connections)
+	title := strings.Join(parts, " ")
 	if s.Durability != "" {
-		parts = append(parts, "durability "+s.Durability)
+		title += ", durability " + s.Durability
 	}
-	return strings.Join(parts, " ")
+	return title
 }
 
 func (r *Round) writeText(w io.Writer, s *Series) {
